@@ -1,0 +1,2 @@
+// Package queue is a build queue that a Go service embeds.
+package queue

@@ -1,0 +1,237 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options configure a [Queue]. The zero value, and nil, mean the defaults. Every process that works on the same database
+// should use the same times.
+type Options struct {
+	// RunTimeout is how long an attempt may run if its submitter does not say. Default: 1 h.
+	RunTimeout time.Duration
+	// MaxAttempts is how often a build may be started if its submitter does not say. Default: 3.
+	MaxAttempts int
+	// OfferTimeout is how long a worker has to answer an offer. Default: 10 s.
+	OfferTimeout time.Duration
+	// Avoid is how long a build is not offered to the worker that declined it, let its offer run out, or lost it. After that the
+	// worker may have it again, so that a build with a single fitting worker does not wait forever. Default: 30 s.
+	Avoid time.Duration
+	// Grace is how long a lost session's running builds wait for their worker to come back, and how long a dead controller's
+	// wait for a controller to take over. It must exceed the lease of the workers plus the time they need to kill a build
+	// (worker.Hub checks that). Default: 60 s.
+	Grace time.Duration
+	// Slack is how long after a build's run timeout its worker's report is awaited. Default: 30 s.
+	Slack time.Duration
+	// CancelTimeout is how long after a cancel the worker's report is awaited. Default: 40 s, the cancel grace of 10 s and
+	// 30 s more.
+	CancelTimeout time.Duration
+	// ControllerTTL is how long after its last beat a controller counts as alive. Default: 20 s.
+	ControllerTTL time.Duration
+	// RetryBase and RetryMax bound the wait before a lost build is attempted again: RetryBase after the first loss, doubled after
+	// each further one, at most RetryMax. Defaults: 5 s and 5 min.
+	RetryBase time.Duration
+	RetryMax  time.Duration
+	// Logger takes what happens in the background. Default: [slog.Default].
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&opts.RunTimeout, time.Hour},
+		{&opts.OfferTimeout, 10 * time.Second},
+		{&opts.Avoid, 30 * time.Second},
+		{&opts.Grace, time.Minute},
+		{&opts.Slack, 30 * time.Second},
+		{&opts.CancelTimeout, 40 * time.Second},
+		{&opts.ControllerTTL, 20 * time.Second},
+		{&opts.RetryBase, 5 * time.Second},
+		{&opts.RetryMax, 5 * time.Minute},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if opts.MaxAttempts <= 0 {
+		opts.MaxAttempts = 3
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return opts
+}
+
+func (o *Options) retry() Retry { return Retry{Base: o.RetryBase, Max: o.RetryMax, Avoid: o.Avoid} }
+
+// A Queue is the front end of a build queue: it checks arguments, fills in defaults, and turns what its [Backend] stores into
+// answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
+//
+// A Queue starts no goroutine and needs no closing.
+type Queue struct {
+	backend    Backend
+	opts       Options
+	controller ID
+	wake       chan struct{}
+	fleet      fleet
+}
+
+// New returns a queue on a backend. A nil o means the defaults.
+func New(b Backend, o *Options) *Queue {
+	return &Queue{
+		backend:    b,
+		opts:       o.withDefaults(),
+		controller: NewID(),
+		wake:       make(chan struct{}, 1),
+	}
+}
+
+// Backend returns the backend that q was made with.
+func (q *Queue) Backend() Backend { return q.backend }
+
+// Options returns the options in force, defaults filled in.
+func (q *Queue) Options() Options { return q.opts }
+
+// Submit adds a build and returns its id. When it returns nil, the build is stored and will be given to a worker.
+//
+// Errors: [ErrInvalid]; [ErrConflict] if params.ID is taken, so that a submit whose outcome was not learned can be tried
+// again with the same id.
+func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
+	ids, err := q.SubmitMany(ctx, []Params{params})
+	if err != nil {
+		return ID{}, err
+	}
+	return ids[0], nil
+}
+
+// SubmitMany adds builds, all or none, and returns their ids in the order of params. At most [MaxBatch] at once.
+func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
+	builds, err := q.Prepare(params...)
+	if err != nil {
+		return nil, wrap("submit", ID{}, err)
+	}
+	if len(builds) == 0 {
+		return nil, nil
+	}
+	ids := make([]ID, len(builds))
+	for i := range builds {
+		ids[i] = builds[i].ID
+	}
+	if err := q.backend.Submit(ctx, builds, time.Time{}); err != nil {
+		return nil, wrap("submit", ids[0], err)
+	}
+	q.Wake()
+	return ids, nil
+}
+
+// Cancel ends a build: at once if nothing runs yet, else by telling its worker, in which case the build is [Cancelling] until the
+// worker reports. It returns the state after the call. Canceling again is not an error. The reason is shown to people; at most
+// 200 bytes are kept.
+//
+// Errors: [ErrNotFound]; [ErrFinished] if the build has ended otherwise.
+func (q *Queue) Cancel(ctx context.Context, project string, id ID, reason string) (State, error) {
+	if err := CheckName("project", project); err != nil {
+		return 0, wrap("cancel", id, err)
+	}
+	state, err := q.backend.Cancel(ctx, project, id, shorten(reason), q.opts.CancelTimeout, time.Time{})
+	if err == nil && state == Cancelling {
+		q.Wake()
+	}
+	return state, wrap("cancel", id, err)
+}
+
+// Get returns a build of a project.
+//
+// Errors: [ErrNotFound], also for a build of another project.
+func (q *Queue) Get(ctx context.Context, project string, id ID) (Build, error) {
+	if err := CheckName("project", project); err != nil {
+		return Build{}, wrap("get", id, err)
+	}
+	b, err := q.backend.Get(ctx, project, id)
+	return b, wrap("get", id, err)
+}
+
+// List returns a page of a project's builds, newest first. The id of its last build is the cursor for the page that follows; a
+// page shorter than the limit is the last. Builds submitted meanwhile do not shift the pages.
+//
+// Errors: [ErrInvalid].
+func (q *Queue) List(ctx context.Context, filter Filter) ([]Build, error) {
+	if filter.Limit == 0 {
+		filter.Limit = 50
+	}
+	if err := filter.check(); err != nil {
+		return nil, wrap("list", ID{}, err)
+	}
+	builds, err := q.backend.List(ctx, filter)
+	return builds, wrap("list", ID{}, err)
+}
+
+func (f *Filter) check() error {
+	if err := CheckName("project", f.Project); err != nil {
+		return err
+	}
+	if f.Pool != "" {
+		if err := CheckName("pool", f.Pool); err != nil {
+			return err
+		}
+	}
+	if f.Limit < 1 || f.Limit > MaxPage {
+		return invalid("limit", "must be between 1 and %d", MaxPage)
+	}
+	for _, s := range f.States {
+		if !s.Valid() {
+			return invalid("state", "must be one of %v", States())
+		}
+	}
+	return nil
+}
+
+// Attempts returns the attempts of a build, oldest first.
+//
+// Errors: [ErrNotFound].
+func (q *Queue) Attempts(ctx context.Context, project string, id ID) ([]Attempt, error) {
+	if err := CheckName("project", project); err != nil {
+		return nil, wrap("attempts", id, err)
+	}
+	attempts, err := q.backend.Attempts(ctx, project, id)
+	return attempts, wrap("attempts", id, err)
+}
+
+// Ping returns nil if the backend answers and has a schema that this code can work with.
+func (q *Queue) Ping(ctx context.Context) error { return wrap("ping", ID{}, q.backend.Ping(ctx)) }
+
+// Wake hints that there may be something to claim, or a cancel to pass on, in this process. [Queue.Submit] calls it; a service that
+// submitted in its own transaction may call it after its commit, to save the wait for the next poll.
+func (q *Queue) Wake() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Wakes returns the channel on which hints arrive, one for any number of calls of [Queue.Wake] since the last receive. There should
+// be one receiver: the process's Hub. A hint can be missed, so poll as well.
+func (q *Queue) Wakes() <-chan struct{} { return q.wake }
+
+// shorten bounds a text that is shown to people, without cutting a character.
+func shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	for i := most; ; i-- {
+		if s[i]&0xc0 != 0x80 {
+			return s[:i]
+		}
+	}
+}
+
+func wrapItem(i int, err error) error { return fmt.Errorf("item %d: %w", i, err) }

@@ -1,0 +1,215 @@
+package queue
+
+import "time"
+
+// A ClassID is the number of a class. Zero names none.
+type ClassID int32
+
+// A Class is a pool and a set of required labels. A backend gives each distinct pair a number, so that finding
+// work for a worker is a look-up by number however many builds wait.
+type Class struct {
+	ID     ClassID
+	Pool   string
+	Labels Labels
+}
+
+// A Head is what [Transitions] Probe tells of a class that has queued builds.
+type Head struct {
+	Class ClassID
+	Rank  int64 // of the build that comes first: lower ranks are claimed first
+	Count int   // queued builds, counted up to the maximum that was asked for
+}
+
+// A SessionID is the number of a session. Zero names none.
+type SessionID int64
+
+// A Demand asks for queued builds of one class: as many as it has slots.
+type Demand struct {
+	Class ClassID
+	// Slots holds a session for each build that is wanted; a session with several idle slots stands in it several times.
+	Slots []SessionID
+}
+
+// MaxClaim is the largest number of slots in all the demands of one Claim.
+const MaxClaim = 512
+
+// InlineSpec is the largest spec, in bytes, that Claim returns with the claim. Larger ones are read with Specs, so that the answer
+// to a claim is bounded.
+const InlineSpec = 8 << 10
+
+// A Claimed is a build that was given to a session.
+type Claimed struct {
+	AttemptID
+	Session    SessionID
+	Project    string
+	Pool       string
+	Spec       []byte // nil if SpecSize is above InlineSpec
+	SpecSize   int
+	Source     *Source
+	RunTimeout time.Duration
+}
+
+// An Acceptance is a worker's yes to an offer.
+type Acceptance struct {
+	AttemptID
+	Session SessionID
+	// TokenHash is the SHA-256 of the secret that the worker made for this attempt.
+	TokenHash Digest
+	// Slack is how long after the run timeout the worker's report is awaited.
+	Slack time.Duration
+}
+
+// A Completion is a worker's report of the end of an attempt.
+type Completion struct {
+	AttemptID
+	// Outcome is Succeeded, Failed, Canceled, TimedOut, or Lost for an attempt that the worker could not carry through, by
+	// no fault of the build.
+	Outcome  State
+	Reason   string
+	ExitCode *int
+	Signal   string
+	// LogLength and LogSHA256 are of all the log bytes that the worker sent or, if LogPartial, would have sent.
+	LogLength  int64
+	LogSHA256  Digest
+	LogPartial bool
+}
+
+// A Finished is a completion that counted, and the state it led to.
+type Finished struct {
+	AttemptID
+	State State
+}
+
+// Retry says when a build whose attempt was lost is attempted again.
+type Retry struct {
+	// Base is the wait after the first lost attempt. Each further one doubles it.
+	Base time.Duration
+	// Max is the longest wait.
+	Max time.Duration
+	// Avoid is how long, from the loss on, the build is not given to the worker that lost it.
+	Avoid time.Duration
+}
+
+// Delay returns the wait after the given number of used attempts: Base doubled used-1 times, at most Max.
+func (r Retry) Delay(used int) time.Duration {
+	d := r.Base
+	for range used - 1 {
+		if d >= r.Max {
+			break
+		}
+		d *= 2
+	}
+	return min(d, r.Max)
+}
+
+// Rules are what Maintain goes by.
+type Rules struct {
+	// Controller is who asks. Leases of lost sessions and dead controllers are swept only if it has been fresh for Grace;
+	// the zero ID never sweeps them.
+	Controller ID
+	// Grace is how long after its session was lost, or its controller last alive, a lease is swept.
+	Grace time.Duration
+	Retry Retry
+	// Avoid is how long a build is not given to a worker that let an offer run out.
+	Avoid time.Duration
+	// Limit bounds how many builds of each kind one call moves.
+	Limit int
+}
+
+// Maintained counts what one call of Maintain did.
+type Maintained struct {
+	Interned  int // classes made
+	Queued    int // held builds that may now be claimed
+	Expired   int // pending builds that waited too long
+	Released  int // offers that ran out or whose session is lost
+	TimedOut  int // running builds past their deadline
+	Canceled  int // cancelling builds past theirs
+	Requeued  int // attempts lost with their session, to be attempted again
+	Lost      int // builds lost for good
+	Forgotten int // rows of ended sessions and dead controllers removed
+	// More says that a limit was reached: call again soon.
+	More bool
+}
+
+// A NewSession describes a worker's connection.
+type NewSession struct {
+	Controller ID     // who holds the connection
+	Worker     string // who is connected
+	Instance   string // which process of the worker: a new one at each start
+	Labels     Labels
+	Pools      []string
+	Slots      int
+	// Direct sessions claim straight into Running: there is no offer to answer.
+	Direct bool
+}
+
+// A Beat is what a controller learns when it says that it is alive.
+type Beat struct {
+	// Fresh is how long the controller has been alive without a gap.
+	Fresh time.Duration
+	// Ended are the controller's sessions that newer sessions of the same workers have replaced.
+	Ended []SessionID
+}
+
+// A Lease is the right of a session to one attempt, and what goes with it.
+type Lease struct {
+	AttemptID
+	Session   SessionID
+	Worker    string
+	Project   string
+	State     State
+	TokenHash Digest
+	Source    *Source
+	Reason    string // of a cancel
+	LogLength int64  // bytes stored
+	// RunLeft is how much of the run timeout is left, without slack; zero unless Running.
+	RunLeft time.Duration
+}
+
+// A LogChunk is a piece of an attempt's log that begins at Offset.
+type LogChunk struct {
+	AttemptID
+	Offset int64
+	Data   []byte
+}
+
+// A LogLength tells how many bytes of an attempt's log are stored.
+type LogLength struct {
+	AttemptID
+	Length int64
+}
+
+// MaxLogRead is the largest number of bytes that one call of [Queue.ReadLog] returns.
+const MaxLogRead = 1 << 20
+
+// A LogPage is a piece of a log as it is read.
+type LogPage struct {
+	AttemptID
+	Offset int64
+	Data   []byte
+	Length int64 // bytes stored
+	// Closed says that nothing will be added any more: the attempt has ended.
+	Closed bool
+}
+
+// A NewArtifact is an output that an attempt is about to upload.
+type NewArtifact struct {
+	AttemptID
+	Name   string
+	Digest Digest
+	Size   int64
+}
+
+// A Filter says which builds to list.
+type Filter struct {
+	Project string  // required
+	States  []State // empty: all
+	Pool    string  // empty: all
+	// Before is a cursor: only builds with smaller ids. Zero: from the newest on.
+	Before ID
+	// Limit is the largest number of builds, at most [MaxPage]. Default: 50.
+	Limit int
+}
+
+// MaxPage is the largest page of a list.
+const MaxPage = 200

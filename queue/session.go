@@ -1,0 +1,132 @@
+package queue
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// MaxSlots is the largest number of builds that a worker may say it takes at once.
+const MaxSlots = 1024
+
+// Controller returns the id under which this process keeps sessions. It is a new one for each [Queue].
+func (q *Queue) Controller() ID { return q.controller }
+
+// Beat says that this process is alive for another [Options.ControllerTTL], and returns what it should know. Whoever holds sessions
+// calls it several times in that time. Leases may be granted or renewed only while the last Beat that succeeded was begun less
+// than ControllerTTL ago.
+func (q *Queue) Beat(ctx context.Context) (Beat, error) {
+	beat, err := q.backend.Beat(ctx, q.controller, q.opts.ControllerTTL, time.Time{})
+	if err == nil {
+		q.fleet.leave(beat.Ended)
+	}
+	return beat, wrap("beat", ID{}, err)
+}
+
+// OpenSession begins a worker's session in this process; s.Controller is filled in. A session that the worker has elsewhere is
+// ended, and told to its controller by [Queue.Beat].
+//
+// Errors: [ErrInvalid].
+func (q *Queue) OpenSession(ctx context.Context, s NewSession) (SessionID, error) {
+	s.Controller = q.controller
+	if err := s.check(); err != nil {
+		return 0, wrap("open session", ID{}, err)
+	}
+	id, err := q.backend.OpenSession(ctx, s, time.Time{})
+	if err != nil {
+		return 0, wrap("open session", ID{}, err)
+	}
+	q.fleet.join(id, s)
+	return id, nil
+}
+
+func (s *NewSession) check() error {
+	if err := CheckName("worker", s.Worker); err != nil {
+		return err
+	}
+	if s.Instance == "" || len(s.Instance) > MaxName {
+		return invalid("instance", "must be 1 to %d bytes long", MaxName)
+	}
+	if err := s.Labels.Check(); err != nil {
+		return err
+	}
+	if len(s.Pools) == 0 || len(s.Pools) > 64 {
+		return invalid("pools", "must be 1 to 64")
+	}
+	for _, pool := range s.Pools {
+		if err := CheckName("pool", pool); err != nil {
+			return err
+		}
+	}
+	if s.Slots < 1 || s.Slots > MaxSlots {
+		return invalid("slots", "must be between 1 and %d", MaxSlots)
+	}
+	return nil
+}
+
+// Adopt gives a new session the leases that its worker says it still holds, and returns how each of them stands. What is held but not
+// returned is stale: the worker must stop it. [Transitions] and the table of states say what becomes of the rest.
+func (q *Queue) Adopt(ctx context.Context, session SessionID, held []AttemptID) ([]Lease, error) {
+	if len(held) > MaxSlots {
+		return nil, wrap("adopt", ID{}, invalid("held builds", "must be at most %d", MaxSlots))
+	}
+	leases, err := q.backend.Adopt(ctx, session, held, q.opts.retry(), time.Time{})
+	if err == nil {
+		q.Wake()
+	}
+	return leases, wrap("adopt", ID{}, err)
+}
+
+// LoseSessions notes that the connections of sessions are gone. What was offered to them is pending at once; what runs on them has
+// [Options.Grace] to be adopted by a new session.
+func (q *Queue) LoseSessions(ctx context.Context, sessions ...SessionID) error {
+	q.fleet.leave(sessions)
+	if len(sessions) == 0 {
+		return nil
+	}
+	err := q.backend.LoseSessions(ctx, sessions, time.Time{})
+	if err == nil {
+		q.Wake()
+	}
+	return wrap("lose sessions", ID{}, err)
+}
+
+// Leases returns every build that this process's sessions hold or are offered.
+func (q *Queue) Leases(ctx context.Context) ([]Lease, error) {
+	leases, err := q.backend.Leases(ctx, q.controller, false)
+	return leases, wrap("leases", ID{}, err)
+}
+
+// Cancels returns the builds of this process's sessions that their workers should stop. It is cheap: call it twice a second.
+func (q *Queue) Cancels(ctx context.Context) ([]Lease, error) {
+	leases, err := q.backend.Leases(ctx, q.controller, true)
+	return leases, wrap("cancels", ID{}, err)
+}
+
+// maintainLimit bounds how many builds of each kind one call of Maintain moves, and with it how long its locks are held.
+const maintainLimit = 512
+
+// Maintain does what is due: builds whose class is new or whose back-off is over are queued, those past a deadline end, leases
+// of lost sessions are swept. Some process must call it every second or so; any number may. It sweeps leases only if this process
+// has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are taken away after an outage of
+// the database that kept everybody from reporting.
+func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
+	rules := Rules{
+		Controller: q.controller, Grace: q.opts.Grace, Retry: q.opts.retry(), Avoid: q.opts.Avoid, Limit: maintainLimit,
+	}
+	done, err := q.backend.Maintain(ctx, rules, time.Time{})
+	if err != nil {
+		return Maintained{}, wrap("maintain", ID{}, err)
+	}
+	if done.Queued+done.Released+done.Requeued > 0 {
+		q.Wake()
+	}
+	return done, nil
+}
+
+// clone keeps a session's facts apart from its caller's.
+func (s NewSession) clone() NewSession {
+	s.Pools = slices.Clone(s.Pools)
+	s.Labels = cloneLabels(s.Labels)
+	return s
+}
