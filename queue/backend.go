@@ -74,7 +74,8 @@ type Sessions interface {
 	// whose row had run out starts being fresh anew.
 	Beat(ctx context.Context, controller ID, ttl time.Duration, now time.Time) (Beat, error)
 
-	// OpenSession begins a session and ends any other of the same worker, as replaced. Leases stay where they are until Adopt.
+	// OpenSession begins a session and ends any other of the same worker, as replaced: it is lost from now on, if it was not
+	// already. Leases stay where they are until Adopt.
 	OpenSession(ctx context.Context, s NewSession, now time.Time) (SessionID, error)
 
 	// Adopt gives the session those leases of its worker's earlier sessions that the worker says it holds, and tells how each
@@ -132,7 +133,8 @@ type Records interface {
 	// Attempts returns the attempts of a build, oldest first. ErrNotFound.
 	Attempts(ctx context.Context, project string, id ID) ([]Attempt, error)
 
-	// Classes returns the classes whose id is above after, in order of id, at most max.
+	// Classes returns the classes whose id is above after, in order of id, at most max. A class never becomes visible after one with a
+	// higher id, so that a reader who remembers the highest misses none.
 	Classes(ctx context.Context, after ClassID, max int) ([]Class, error)
 
 	// Specs returns the specs of claimed builds, for those that Claim left out.
