@@ -17,6 +17,7 @@ import (
 //     Items that are stale are left out of the result and do not disturb the other items; they are not an error.
 //   - A method that gets a time named now takes it for the present. The zero time, which is what a Queue passes, stands for the
 //     backend's own clock: the database's, where there is one, so that processes with wrong clocks do no harm. Suites pass times.
+//   - Time alone moves nothing. What runs out counts until Maintain, or whoever the change names, has moved it.
 //   - Every method ends within a bounded time and when ctx ends, with an error, whatever the database does.
 //   - Errors wrap [ErrNotFound], [ErrConflict], [ErrFinished], [ErrStaleLease] and [ErrGap] where a method says so; they are
 //     not wrapped in [*Error], which is the Queue's.
@@ -57,14 +58,19 @@ type Transitions interface {
 
 	// Finish ends leased attempts with the outcomes their workers report and fences their logs. An outcome of Lost makes a
 	// Running build pending again after its back-off, avoiding the worker, or Lost if its attempts are used up; a Cancelling
-	// one becomes Canceled. Finishing an attempt again, when Finish ended it before, returns the same result and changes nothing.
+	// one becomes Canceled. A build that was canceled and ends Canceled keeps the reason of its cancel. Finishing an attempt again,
+	// when Finish ended it before, returns the same result, whatever the second report says, and changes nothing.
 	Finish(ctx context.Context, ends []Completion, retry Retry, now time.Time) ([]Finished, error)
 
 	// Cancel ends a Pending or Offered build as Canceled and makes a Running one Cancelling until now+force. It returns the
 	// build's state after that; canceling again changes nothing. ErrNotFound; ErrFinished for a build that has ended otherwise.
 	Cancel(ctx context.Context, project string, id ID, reason string, force time.Duration, now time.Time) (State, error)
 
-	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once.
+	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once. If it
+	// returns without More, nothing is left that was due when it began, but for what others were moving. Held builds whose class
+	// is new are queued in the call that makes the class. A build whose offer ran out avoids the worker for
+	// rules.Avoid; one whose session ended does not. A Running build that is past its deadline is TimedOut, even if its session is lost as well.
+	// Where nobody gave a reason, it stores that of the Event.
 	Maintain(ctx context.Context, rules Rules, now time.Time) (Maintained, error)
 }
 
@@ -75,14 +81,15 @@ type Sessions interface {
 	Beat(ctx context.Context, controller ID, ttl time.Duration, now time.Time) (Beat, error)
 
 	// OpenSession begins a session and ends any other of the same worker, as replaced: it is lost from now on, if it was not
-	// already. Leases stay where they are until Adopt.
+	// already. Leases stay where they are until Adopt. A controller that has never beaten counts as alive until now.
 	OpenSession(ctx context.Context, s NewSession, now time.Time) (SessionID, error)
 
 	// Adopt gives the session those leases of its worker's earlier sessions that the worker says it holds, and tells how each
 	// stands: the attempt is left out if it is stale. What the worker does not hold, though an earlier session of the same
 	// instance had it, is released if Offered, and treated like an attempt whose worker was lost if Running; what a session of
 	// another instance had is released if Offered and left to its grace otherwise.
-	// Attempts that Finish ended come back with their terminal state.
+	// An attempt that is held and still Offered moves to the session and waits for its Accept. Attempts of the worker that Finish
+	// ended come back with their outcome. ErrNotFound if the session has ended: then nothing changes.
 	Adopt(ctx context.Context, session SessionID, held []AttemptID, retry Retry, now time.Time) ([]Lease, error)
 
 	// LoseSessions notes that the connections of sessions are gone: their Offered builds are pending at once, the grace of

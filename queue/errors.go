@@ -20,7 +20,7 @@ var (
 	ErrFinished = errors.New("build has finished")
 	// ErrConflict says that an object of that name exists with other content.
 	ErrConflict = errors.New("conflict")
-	// ErrGap says that a log write started after the end of what is stored. [LogResult] tells where to go on.
+	// ErrGap says that a log write started after the end of what is stored. The stored length tells where to go on.
 	ErrGap = errors.New("log gap")
 )
 

@@ -55,6 +55,23 @@ const (
 	EventCancelDeadline
 )
 
+// Reason returns what a backend stores as the reason of an end that nobody gave a reason for: that of an event which time alone brings
+// about, or the empty text.
+func (e Event) Reason() string {
+	switch e {
+	case EventQueueTimeout:
+		return "no worker took the build in time"
+	case EventDeadline:
+		return "the worker did not report in time"
+	case EventSessionLost:
+		return "the worker was lost"
+	case EventCancelDeadline:
+		return "the worker did not stop in time"
+	default:
+		return ""
+	}
+}
+
 // transitions says, for each state and event, which states may follow. An event that is not listed does not move the build.
 var transitions = map[State]map[Event][]State{
 	Pending: {
