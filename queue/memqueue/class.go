@@ -1,0 +1,96 @@
+package memqueue
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// A class holds its queued builds in the order in which they are claimed.
+type class struct {
+	queue.Class
+	queued []*build
+}
+
+// find returns the class of a pool and labels, nil if there is none yet.
+func (b *Backend) find(pool string, labels queue.Labels) *class {
+	text := labels.String()
+	for _, c := range b.classes {
+		if c.Pool == pool && c.Labels.String() == text {
+			return c
+		}
+	}
+	return nil
+}
+
+// intern makes a class.
+func (b *Backend) intern(pool string, labels queue.Labels) *class {
+	c := &class{Class: queue.Class{ID: queue.ClassID(len(b.classes) + 1), Pool: pool, Labels: labels}}
+	b.classes = append(b.classes, c)
+	return c
+}
+
+// byID returns a class, nil if there is none with that id.
+func (b *Backend) byID(id queue.ClassID) *class {
+	if id < 1 || int(id) > len(b.classes) {
+		return nil
+	}
+	return b.classes[id-1]
+}
+
+// add queues a build at its place.
+func (c *class) add(bd *build) {
+	at, _ := slices.BinarySearchFunc(c.queued, bd, byRank)
+	c.queued = slices.Insert(c.queued, at, bd)
+	bd.queued, bd.notBefore = true, noTime
+}
+
+// remove takes a build out of the queue.
+func (c *class) remove(bd *build) {
+	if at, found := slices.BinarySearchFunc(c.queued, bd, byRank); found {
+		c.queued = slices.Delete(c.queued, at, at+1)
+	}
+	bd.queued = false
+}
+
+func byRank(x, y *build) int {
+	return cmp.Or(cmp.Compare(x.rank, y.rank), bytes.Compare(x.ID[:], y.ID[:]))
+}
+
+// Classes implements [queue.Records].
+func (b *Backend) Classes(ctx context.Context, after queue.ClassID, max int) ([]queue.Class, error) {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var found []queue.Class
+	for _, c := range b.classes {
+		if c.ID > after && len(found) < max {
+			found = append(found, queue.Class{ID: c.ID, Pool: c.Pool, Labels: cloneLabels(c.Labels)})
+		}
+	}
+	return found, nil
+}
+
+// Probe implements [queue.Transitions].
+func (b *Backend) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var heads []queue.Head
+	for _, id := range classes {
+		if c := b.byID(id); c != nil && len(c.queued) > 0 {
+			heads = append(heads, queue.Head{Class: id, Rank: c.queued[0].rank, Count: min(len(c.queued), max)})
+		}
+	}
+	slices.SortFunc(heads, func(x, y queue.Head) int {
+		return cmp.Or(cmp.Compare(x.Rank, y.Rank), cmp.Compare(x.Class, y.Class))
+	})
+	return heads, nil
+}
