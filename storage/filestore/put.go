@@ -14,22 +14,28 @@ import (
 
 // Put implements storage.Backend, in the order the package comment gives.
 func (b *Backend) Put(ctx context.Context, key storage.Key, size int64, r io.Reader) error {
-	if err := b.settle(ctx, key, size); !errors.Is(err, storage.ErrNotFound) {
-		return err
+	err := b.settle(ctx, key, size)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = b.add(ctx, key, size, r)
 	}
+	return noSpace(err)
+}
+
+// add is Put of a blob that was not there.
+func (b *Backend) add(ctx context.Context, key storage.Key, size int64, r io.Reader) error {
 	release, err := b.reserve(size)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if err := b.publish(key, r); err != nil {
-		return noSpace(err)
+		return err
 	}
 	err = b.settle(ctx, key, size)
 	if errors.Is(err, storage.ErrNotFound) {
 		return errors.New("deleted while it was put")
 	}
-	return noSpace(err)
+	return err
 }
 
 // settle makes sure that the blob is there, has that size and is durable.
