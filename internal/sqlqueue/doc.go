@@ -5,8 +5,8 @@
 // # Names
 //
 // In PostgreSQL the tables stand in a schema of their own, by default "slipway". SQLite has no schemas, so the same names carry the
-// prefix slipway_ there. SQL text writes {schema}build for the table build, and {schema}build_queued for an index of it where
-// index names share one space; [Names] puts in what the database needs.
+// prefix slipway_ there. SQL text writes {schema}build for the table build and {running} for the number of a state; [Names] puts in
+// what the database needs.
 //
 // # Types
 //
@@ -87,7 +87,7 @@
 //
 //	session
 //	  id              bigint, primary key, ascending
-//	  controller_id   id; need not have a row in controller
+//	  controller_id   id of a row in controller, which OpenSession makes if need be, as alive until now
 //	  worker, instance text
 //	  labels, pools   text
 //	  slots           int
@@ -103,9 +103,8 @@
 //
 //	schema_version    one row
 //	  id              int, always 1, primary key
-//	  version         int: of the newest migration that was applied
+//	  version         int: of the newest migration that was run
 //	  min_compatible  int: the lowest version of code that can work with this schema
 //
-// A session whose controller has no row counts as if that controller had died when the session was opened. A session has lost its
-// connection exactly when ended_at is set, whether it was lost or replaced.
+// A session has lost its connection exactly when ended_at is set, whether it was lost or replaced.
 package sqlqueue

@@ -103,7 +103,7 @@ func (r *Reader) Attempts(ctx context.Context, project string, id queue.ID) ([]q
 		return attempts, nil
 	}
 	current := queue.Attempt{
-		AttemptID: queue.AttemptID{Build: id, Epoch: b.Epoch}, Worker: b.Worker, StartedAt: b.StartedAt, Reason: b.Reason,
+		AttemptID: queue.AttemptID{Build: id, Epoch: b.Epoch}, Worker: b.Worker, StartedAt: b.StartedAt,
 	}
 	if current.LogLength, _, err = r.head(ctx, current.AttemptID); err != nil {
 		return nil, err

@@ -32,6 +32,12 @@ var public = [...]queue.State{
 	Expired: queue.Expired, Lost: queue.Lost,
 }
 
+// stateNames are what [Names.Expand] knows stored states by.
+var stateNames = [...]string{
+	Held: "held", Queued: "queued", Offered: "offered", Running: "running", Cancelling: "cancelling", Succeeded: "succeeded",
+	Failed: "failed", Canceled: "canceled", TimedOut: "timed_out", Expired: "expired", Lost: "lost",
+}
+
 // Public returns the state that callers see, zero for a number that is no state.
 func (s State) Public() queue.State {
 	if s < 0 || int(s) >= len(public) {
