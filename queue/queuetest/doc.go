@@ -1,0 +1,12 @@
+// Package queuetest checks that a [queue.Backend] does what its contract says.
+//
+// The author of a backend calls [Run] from a test of his own:
+//
+//	func TestBackend(t *testing.T) {
+//		queuetest.Run(t, func(t *testing.T) queue.Backend { return memqueue.New() })
+//	}
+//
+// Every case gets a backend of its own, empty, and says which sentence of the contract it checks when it fails. Time is passed to the
+// backend, never waited for, so that a run is as fast as the backend. Decorators of backends, and clients of remote ones, are
+// backends too: run it on them as well.
+package queuetest

@@ -1,0 +1,311 @@
+package queuetest
+
+import (
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+var finishCases = []testCase{
+	{
+		"Outcomes",
+		"Finish ends leased attempts with the outcomes their workers report.",
+		func(s *subject) {
+			session := s.worker()
+			for _, outcome := range []queue.State{queue.Succeeded, queue.Failed, queue.Canceled, queue.TimedOut} {
+				b := s.draft()
+				s.queued(b)
+				id := s.running(b, session)
+				started := s.now
+				s.pass(time.Minute)
+				c := report(id, outcome)
+				c.ExitCode, c.Signal, c.LogSHA256 = new(3), "terminated", queue.Digest{5}
+				s.ends(c, outcome)
+				got := s.get(b)
+				if got.State != outcome || got.Reason != c.Reason || code(got.ExitCode) != "3" || got.Signal != c.Signal ||
+					!got.FinishedAt.Equal(s.now) || !got.StartedAt.Equal(started) || got.AttemptsUsed != 1 || got.Epoch != id.Epoch || got.Worker == "" {
+					s.Errorf("build is %s", describe(got))
+				}
+				want := queue.Attempt{
+					AttemptID: id, Worker: got.Worker, StartedAt: started, EndedAt: s.now, Outcome: outcome, Reason: c.Reason,
+					ExitCode: c.ExitCode, Signal: c.Signal, LogSHA256: c.LogSHA256, LogComplete: true,
+				}
+				s.wantAttempts(b, want)
+			}
+		},
+	},
+	{
+		"ExitCode",
+		"ExitCode is nil unless a command ended by itself.",
+		func(s *subject) {
+			session := s.worker()
+			for _, exit := range []*int{nil, new(0), new(255), new(-1), new(1 << 30)} {
+				b := s.draft()
+				s.queued(b)
+				c := report(s.running(b, session), queue.Failed)
+				c.ExitCode = exit
+				s.ends(c, queue.Failed)
+				if got := s.get(b); code(got.ExitCode) != code(exit) {
+					s.Errorf("exit code is %s, want %s", code(got.ExitCode), code(exit))
+				}
+				if rows := s.attempts(b); len(rows) != 1 || code(rows[0].ExitCode) != code(exit) {
+					s.Errorf("attempts are %v, want exit code %s", rows, code(exit))
+				}
+			}
+		},
+	},
+	{
+		"Again",
+		"Finishing an attempt again, when Finish ended it before, returns the same result, whatever the second report says, and changes nothing.",
+		func(s *subject) {
+			session := s.worker()
+			for _, outcome := range []queue.State{queue.Succeeded, queue.Failed, queue.Canceled, queue.TimedOut} {
+				b := s.draft()
+				s.queued(b)
+				id := s.running(b, session)
+				s.ends(report(id, outcome), outcome)
+				s.unchanged("finishing again", func() {
+					s.pass(time.Minute)
+					for _, other := range []queue.State{outcome, queue.Succeeded, queue.Failed, queue.Lost} {
+						again := report(id, other)
+						again.Reason, again.ExitCode, again.LogLength = "something else", new(9), 9
+						s.ends(again, outcome)
+					}
+				}, b)
+			}
+		},
+	},
+	{
+		"LostIsAttemptedAgain",
+		"An outcome of Lost makes a Running build pending again after its back-off, avoiding the worker.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			facts := s.facts()
+			session := s.open(facts)
+			id := s.running(b, session)
+			started := s.now
+			s.pass(time.Minute)
+			ended := s.now
+			s.ends(report(id, queue.Lost), queue.Pending)
+			got := s.get(b)
+			if got.State != queue.Pending || got.AttemptsUsed != 1 || got.Epoch != 1 || !got.FinishedAt.IsZero() ||
+				!got.NotBefore.Equal(s.now.Add(retry.Base)) || got.Reason != "" || got.Worker != facts.Worker || !got.StartedAt.Equal(started) {
+				s.Errorf("build is %s", describe(got))
+			}
+			s.maintain(s.rules())
+			s.wantIDs("claim before the back-off is over", s.claimIDs(b, s.worker()), nil)
+			s.pass(retry.Base + time.Second)
+			if done := s.maintain(s.rules()); done.Queued != 1 {
+				s.Errorf("Maintain queued %d builds after the back-off, want 1", done.Queued)
+			}
+			if got := s.get(b); !got.NotBefore.IsZero() {
+				s.Errorf("build is queued and still held until %v", got.NotBefore)
+			}
+			s.wantIDs("claim by the worker that lost it", s.claimIDs(b, session), nil)
+			s.running(b, s.worker())
+			if rows := s.attempts(b); len(rows) != 2 || rows[0].Outcome != queue.Lost || !rows[0].EndedAt.Equal(ended) || rows[1].Outcome != 0 || rows[1].Epoch != 2 {
+				s.Errorf("attempts are %v", rows)
+			}
+		},
+	},
+	{
+		"LostTooOften",
+		"An outcome of Lost makes a Running build Lost if its attempts are used up.",
+		func(s *subject) {
+			b := s.draft()
+			b.MaxAttempts = 2
+			s.queued(b)
+			first := s.running(b, s.worker())
+			s.ends(report(first, queue.Lost), queue.Pending)
+			s.pass(time.Minute)
+			s.maintain(s.rules())
+			second := s.running(b, s.worker())
+			s.ends(report(second, queue.Lost), queue.Lost)
+			got := s.get(b)
+			if got.State != queue.Lost || got.AttemptsUsed != 2 || !got.FinishedAt.Equal(s.now) || got.Reason != "as reported" || !got.NotBefore.IsZero() {
+				s.Errorf("build is %s", describe(got))
+			}
+			s.unchanged("finishing both attempts again", func() {
+				s.ends(report(first, queue.Lost), queue.Pending)
+				s.ends(report(second, queue.Lost), queue.Lost)
+				s.ends(report(second, queue.Succeeded), queue.Lost)
+			}, b)
+		},
+	},
+	{
+		"BackOffGrows",
+		"The wait after each further lost attempt is doubled, up to the longest.",
+		func(s *subject) {
+			b := s.draft()
+			b.MaxAttempts = 5
+			s.queued(b)
+			short := queue.Retry{Base: 10 * time.Second, Max: 35 * time.Second}
+			for used, want := range []time.Duration{10 * time.Second, 20 * time.Second, 35 * time.Second, 35 * time.Second} {
+				id := s.running(b, s.worker())
+				_, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Lost)}, short, s.now)
+				s.must(err)
+				if got := s.get(b).NotBefore; !got.Equal(s.now.Add(want)) {
+					s.Errorf("after %d lost attempts held for %v, want %v", used+1, got.Sub(s.now), want)
+				}
+				s.pass(time.Minute)
+				s.maintain(s.rules())
+			}
+		},
+	},
+	{
+		"NoBackOff",
+		"A wait of zero queues the build at once, and avoiding for no time avoids nobody.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			session := s.worker()
+			id := s.running(b, session)
+			_, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Lost)}, queue.Retry{}, s.now)
+			s.must(err)
+			if got := s.get(b); got.State != queue.Pending || !got.NotBefore.IsZero() {
+				s.Errorf("build is %s", describe(got))
+			}
+			s.wantIDs("claim at once", s.claimIDs(b, session), []queue.ID{b.ID})
+		},
+	},
+	{
+		"KeepsItsRank",
+		"A build that is attempted again keeps its rank: it is claimed before those that were submitted after it.",
+		func(s *subject) {
+			builds := s.drafts(3)
+			s.queued(builds...)
+			id := s.running(builds[0], s.worker())
+			s.ends(report(id, queue.Lost), queue.Pending)
+			s.pass(time.Minute)
+			s.maintain(s.rules())
+			s.wantIDs("next", s.claimIDs(builds[0], s.worker()), ids(builds[:1]))
+		},
+	},
+	{
+		"Cancelling",
+		"A Cancelling build ends with the outcome its worker reports; if that is Lost it becomes Canceled.",
+		func(s *subject) {
+			session := s.worker()
+			for outcome, want := range map[queue.State]queue.State{
+				queue.Succeeded: queue.Succeeded, queue.Failed: queue.Failed, queue.TimedOut: queue.TimedOut,
+				queue.Canceled: queue.Canceled, queue.Lost: queue.Canceled,
+			} {
+				b := s.draft()
+				s.queued(b)
+				id := s.running(b, session)
+				s.cancel(b, queue.Cancelling)
+				s.ends(report(id, outcome), want)
+				s.ends(report(id, outcome), want)
+				got, reason := s.get(b), "as reported"
+				if want == queue.Canceled {
+					reason = "not wanted"
+				}
+				if got.State != want || got.Reason != reason || !got.FinishedAt.Equal(s.now) {
+					s.Errorf("build that was canceled and reported as %v is %s, want reason %q", outcome, describe(got), reason)
+				}
+				if rows := s.attempts(b); len(rows) != 1 || rows[0].Outcome != want {
+					s.Errorf("attempts are %v, want outcome %v", rows, want)
+				}
+			}
+		},
+	},
+	{
+		"Offered",
+		"Finish ends leased attempts: one that is only offered is stale.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			id := s.offered(b, s.worker())
+			s.unchanged("finish of an offer", func() {
+				if got := s.finish(report(id, queue.Succeeded)); got != 0 {
+					s.Errorf("Finish of an offer led to %v", got)
+				}
+			}, b)
+		},
+	},
+	{
+		"Stale",
+		"A fenced change is made only if the attempt is the newest of its build and its state admits it.",
+		func(s *subject) {
+			s.eachStale(func(b queue.NewBuild, id queue.AttemptID, _ queue.SessionID) bool {
+				state := s.finish(report(id, queue.Failed))
+				if rows := s.attempts(b); len(rows) > 0 && rows[0].AttemptID == id && rows[0].Outcome != 0 {
+					return false // a repeated report has the same result, which other cases check
+				}
+				return state != 0
+			})
+		},
+	},
+	{
+		"EndedOtherwise",
+		"Finishing an attempt that something else has ended is stale.",
+		func(s *subject) {
+			session := s.worker()
+			late, forced := s.draft(), s.draft()
+			late.RunTimeout = time.Minute
+			s.queued(late, forced)
+			lateID, forcedID := s.running(late, session), s.running(forced, session)
+			s.cancel(forced, queue.Cancelling)
+			s.pass(time.Minute + slack + force)
+			s.maintain(s.rules())
+			s.wantState(late, queue.TimedOut)
+			s.wantState(forced, queue.Canceled)
+			for b, id := range map[*queue.NewBuild]queue.AttemptID{&late: lateID, &forced: forcedID} {
+				s.unchanged("a late report", func() {
+					for _, outcome := range []queue.State{queue.Succeeded, queue.TimedOut, queue.Canceled, queue.Lost} {
+						if got := s.finish(report(id, outcome)); got != 0 {
+							s.Errorf("a late report of %v led to %v", outcome, got)
+						}
+					}
+				}, *b)
+			}
+		},
+	},
+	{
+		"Batch",
+		"Items that are stale are left out of the result and do not disturb the other items.",
+		func(s *subject) {
+			builds := s.drafts(7)
+			builds[5].MaxAttempts = 1
+			s.queued(builds...)
+			session := s.worker()
+			outcomes := []queue.State{queue.Succeeded, queue.Failed, queue.Lost, queue.Succeeded, queue.Canceled, queue.Lost, queue.TimedOut}
+			var ends []queue.Completion
+			for i, b := range builds {
+				ends = append(ends, report(s.running(b, session), outcomes[i]))
+			}
+			s.ends(ends[4], queue.Canceled)
+			ends[1].Epoch++
+			ends[3].Build = queue.NewID()
+			done, err := s.Finish(s.ctx, ends, retry, s.now)
+			s.must(err)
+			got := make(map[queue.ID]queue.State)
+			for _, f := range done {
+				got[f.Build] = f.State
+			}
+			for i, want := range []queue.State{queue.Succeeded, 0, queue.Pending, 0, queue.Canceled, queue.Lost, queue.TimedOut} {
+				if got[builds[i].ID] != want {
+					s.Errorf("item %d led to %v, want %v", i, got[builds[i].ID], want)
+				}
+			}
+			s.wantState(builds[1], queue.Running)
+			s.wantState(builds[3], queue.Running)
+		},
+	},
+}
+
+// wantAttempts reports attempts that are not those that are wanted.
+func (s *subject) wantAttempts(b queue.NewBuild, want ...queue.Attempt) {
+	s.Helper()
+	got := s.attempts(b)
+	if len(got) != len(want) {
+		s.Errorf("there are %d attempts, want %d", len(got), len(want))
+		return
+	}
+	for i := range got {
+		if describeAttempt(got[i]) != describeAttempt(want[i]) {
+			s.Errorf("attempt is\n%s, want\n%s", describeAttempt(got[i]), describeAttempt(want[i]))
+		}
+	}
+}
