@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +24,6 @@ var putCases = []testCase{
 	{"PutOvertaken", "if another Put of the key published first, that is success; a slow reader holds up nobody", putOvertaken},
 	{"PutOvertakenThenCut", "a Put that fails leaves alone what another Put of the key published", putOvertakenThenCut},
 	{"PutTwins", "all methods may be called from several goroutines at once, for one key too", putTwins},
-	{"PutKeepsBytes", "a blob does not change when the caller reuses memory", putKeepsBytes},
 	{"Projects", "a blob belongs to one project: another's does not exist", projects},
 	{"Modified", "Modified is when the blob was put", modified},
 }
@@ -195,29 +193,6 @@ func putTwins(t *testing.T, s subject) {
 	close(start)
 	done.Wait()
 	s.present(t, mustKey(t, project, describe(data).Digest), data)
-}
-
-func putKeepsBytes(t *testing.T, s subject) {
-	data := content(1, 10_000)
-	sent := bytes.NewBuffer(bytes.Clone(data))
-	key := mustKey(t, project, describe(data).Digest)
-	if err := s.Put(t.Context(), key, 10_000, struct{ io.Reader }{sent}); err != nil {
-		t.Fatalf("Put: %v", err)
-	}
-	sent.Reset()
-	sent.Write(make([]byte, 10_000))
-	r, err := s.Open(t.Context(), key, 0, 10_000)
-	if err != nil {
-		t.Fatalf("Open: %v", err)
-	}
-	defer func() { _ = r.Close() }()
-	got := make([]byte, 10_000)
-	if _, err := io.ReadFull(r, got); err != nil {
-		t.Fatalf("Read: %v", err)
-	}
-	compare(t, got, data)
-	clear(got)
-	s.present(t, key, data)
 }
 
 func projects(t *testing.T, s subject) {
