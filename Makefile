@@ -2,7 +2,8 @@
 
 export GOWORK := off
 export GOTOOLCHAIN := local
-export GOFLAGS := -mod=readonly
+# Without -buildvcs=false a clone that belongs to another user does not build.
+export GOFLAGS := -mod=readonly -buildvcs=false
 
 TOOL := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 LINT := $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml
