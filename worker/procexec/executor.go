@@ -1,0 +1,160 @@
+package procexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/slipway-build/slipway/worker"
+)
+
+// Errors that are not the build's fault. [Executor.Run] and [New] wrap them.
+var (
+	// ErrNoGuardian says that main did not call [Guardian] before [New].
+	ErrNoGuardian = errors.New("procexec: main must call procexec.Guardian first")
+	// ErrGuardianLost says that a build's guardian died before the build. The build was killed as far as it could still be
+	// found; how it ended is not known.
+	ErrGuardianLost = errors.New("procexec: guardian lost")
+	// ErrNotKilled says that processes of the build withstood SIGKILL for [Options.KillTimeout]: they belong to another
+	// user, or wait inside the kernel.
+	ErrNotKilled = errors.New("procexec: build not killed")
+)
+
+// What [Options] fields that are zero mean.
+const (
+	DefaultNice        = 5
+	DefaultKillTimeout = 10 * time.Second
+)
+
+// Options are the settings of an [Executor].
+type Options struct {
+	// PassEnv names variables of the agent's environment that every build may see, as they are when New is called; those that
+	// are not set are passed over. HOME, TMPDIR and names beginning with SLIPWAY_ are refused. Default: none.
+	// PATH, LANG, TZ and names beginning with LC_ are passed on always.
+	PassEnv []string
+	// Nice is how far the build's scheduling priority is put below the agent's, 1 to 19 nice levels, so that a build that
+	// takes every core does not starve the agent's heartbeats. -1 leaves it alone. Default: 5.
+	Nice int
+	// KillTimeout is how long Run waits for killed processes to be gone before it gives up with [ErrNotKilled].
+	// Default: 10 s.
+	KillTimeout time.Duration
+}
+
+// An Executor runs builds as processes of this machine. It implements [worker.Executor], is safe for concurrent use and holds
+// nothing that needs to be closed.
+type Executor struct {
+	self        string
+	passed      map[string]string
+	nice        int
+	killTimeout time.Duration
+}
+
+var _ worker.Executor = (*Executor)(nil)
+
+// New returns an Executor. Nil options are the defaults.
+//
+// It fails with [ErrNoGuardian] if [Guardian] was not called, with an error that wraps [errors.ErrUnsupported] on systems other
+// than Linux and macOS, and if an option is out of range.
+func New(o *Options) (*Executor, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	self, err := ownProgram()
+	if err != nil {
+		return nil, err
+	}
+	e := &Executor{self: self, nice: o.Nice, killTimeout: o.KillTimeout}
+	switch {
+	case e.nice == 0:
+		e.nice = DefaultNice
+	case e.nice == -1:
+		e.nice = 0
+	case e.nice < 0 || e.nice > 19:
+		return nil, fmt.Errorf("procexec: Nice is %d: it must be -1 or from 0 to 19", o.Nice)
+	}
+	switch {
+	case e.killTimeout == 0:
+		e.killTimeout = DefaultKillTimeout
+	case e.killTimeout < 0:
+		return nil, fmt.Errorf("procexec: KillTimeout is %v: it must not be negative", o.KillTimeout)
+	}
+	e.passed, err = passedOn(os.Environ(), o.PassEnv)
+	return e, err
+}
+
+// Run runs the command of the job's [Spec], as [worker.Executor] demands. The package documentation says what is done around it.
+//
+// A command that cannot be started ends the attempt with exit code 127 (not found) or 126 (anything else) and a line in the log.
+// An attempt whose ctx had ended before it was started has exit code -1 and no signal.
+//
+// Artifacts are looked for however the command ended, because a failed test's report is what its user wants to see. Only when
+// job.Kill is closed or the lease was lost ([worker.ErrLeaseLost]) nobody could take them, and they are left out.
+//
+// Errors wrap [worker.ErrBadSpec], [ErrGuardianLost], [ErrNotKilled] or what the operating system said.
+func (e *Executor) Run(ctx context.Context, job worker.Job) (worker.Result, error) {
+	spec, err := ParseSpec(job.Spec)
+	if err != nil {
+		return worker.Result{}, err
+	}
+	if ctx.Err() != nil || closed(job.Kill) {
+		return worker.Result{ExitCode: -1}, nil
+	}
+	if err := makeDirs(&job); err != nil {
+		return worker.Result{}, err
+	}
+	log := &buildLog{w: job.Log}
+	result, err := e.supervise(ctx, job, order{
+		Command:     spec.Command,
+		Env:         childEnv(e.passed, spec.Env, job),
+		Nice:        e.nice,
+		KillTimeout: e.killTimeout,
+	}, log)
+	if err == nil && !closed(job.Kill) && !errors.Is(context.Cause(ctx), worker.ErrLeaseLost) {
+		result.Artifacts = collect(job.Source, spec.Artifacts, log, job.Kill)
+	}
+	return result, err
+}
+
+// An order is what a guardian is told to run.
+type order struct {
+	Command     []string
+	Env         []string
+	Nice        int
+	KillTimeout time.Duration
+}
+
+// makeDirs makes the job's directories absolute and creates the build's own HOME and TMPDIR. What exists there already may be a
+// link that the source planted, so it is an error.
+func makeDirs(job *worker.Job) error {
+	dir, err := filepath.Abs(job.Dir)
+	if err != nil {
+		return fmt.Errorf("procexec: %w", err)
+	}
+	source, err := filepath.Abs(job.Source)
+	if err != nil {
+		return fmt.Errorf("procexec: %w", err)
+	}
+	below, err := filepath.Rel(dir, source)
+	if err != nil || below == "." || !filepath.IsLocal(below) {
+		return fmt.Errorf("procexec: source directory %s is not below the attempt's directory %s", source, dir)
+	}
+	job.Dir, job.Source = dir, source
+	for _, name := range []string{homeDir, tempDir} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return fmt.Errorf("procexec: %w", err)
+		}
+	}
+	return nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
