@@ -1,0 +1,207 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// A Hub is the controller's side of the worker protocol: it holds the connections of workers, offers them builds of a queue, and
+// writes down what they report. Any number of processes may each have a Hub on the same queue; a worker may connect to any of them.
+//
+// A Hub is an [http.Handler] for the paths below /v1/worker/ and a loop, [Hub.Run]; it serves nothing while Run does not run. The
+// queue's rows are all it knows: what it keeps in memory is connections, and hints about them.
+type Hub struct {
+	queue        *queue.Queue
+	blobs        Blobs
+	authenticate func(*http.Request) (Identity, error)
+	opts         HubOptions
+	routes       *http.ServeMux
+	logs         *logPipe
+
+	sessions sync.WaitGroup // connections being served
+	moved    atomic.Int64   // when the dispatch loop last came round, in Unix milliseconds
+
+	mu       sync.Mutex
+	running  context.Context // of Run; nil while it does not run
+	aliveTo  time.Time       // until when leases may be renewed
+	byID     map[queue.SessionID]*session
+	byWorker map[string]*session
+	lost     []queue.SessionID // sessions whose loss has not been written down yet
+	round    uint64            // counts readings of all leases
+}
+
+// NewHub returns a hub that offers the builds of q and moves bytes through blobs. It calls authenticate for each request to connect
+// and refuses it if that returns an error: with 401, or with 403 if the error wraps [ErrForbidden].
+//
+// It is an error if the options do not go together, or not with those of q: see [HubOptions.Margin].
+func NewHub(q *queue.Queue, blobs Blobs, authenticate func(*http.Request) (Identity, error), o *HubOptions) (*Hub, error) {
+	if q == nil || blobs == nil || authenticate == nil {
+		return nil, errors.New("worker: NewHub needs a queue, blobs and an authenticate function")
+	}
+	opts := o.withDefaults()
+	if err := opts.check(q.Options()); err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		queue: q, blobs: blobs, authenticate: authenticate, opts: opts,
+		byID:     make(map[queue.SessionID]*session),
+		byWorker: make(map[string]*session),
+	}
+	h.logs = newLogPipe(q, opts.LogWindow, opts.Logger)
+	h.routes = h.newRoutes()
+	return h, nil
+}
+
+// ServeHTTP serves workers: their connections, their sources and their artifacts.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.routes.ServeHTTP(w, r) }
+
+// Ready returns nil while workers can be served: Run runs and the database says that this process is alive. Otherwise the error
+// wraps [ErrUnavailable].
+func (h *Hub) Ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running == nil {
+		return fmt.Errorf("worker: the hub does not run: %w", ErrUnavailable)
+	}
+	if !time.Now().Before(h.aliveTo) {
+		return fmt.Errorf("worker: the hub has not reached its database in time: %w", ErrUnavailable)
+	}
+	return nil
+}
+
+// Run serves until ctx ends; then it closes every connection as going away, which leaves the workers' builds running for another
+// controller to adopt, and returns nil. It may be called once.
+func (h *Hub) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := h.start(ctx); err != nil {
+		return err
+	}
+	var loops errgroup.Group
+	loops.Go(func() error { h.beatLoop(ctx); return nil })
+	loops.Go(func() error { h.dispatchLoop(ctx); return nil })
+	loops.Go(func() error { h.cancelLoop(ctx); return nil })
+	loops.Go(func() error { h.maintainLoop(ctx); return nil })
+	loops.Go(func() error { h.logs.run(ctx); return nil })
+	err := loops.Wait() // the loops end with ctx
+	h.sessions.Wait()   // and so do the connections
+	h.farewell(ctx)
+	return err
+}
+
+func (h *Hub) start(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running != nil {
+		return errors.New("worker: Hub.Run was called twice")
+	}
+	h.running = ctx
+	h.moved.Store(time.Now().UnixMilli())
+	return nil
+}
+
+// farewell writes down the sessions that ended with Run, so that their offers are pending again at once.
+func (h *Hub) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := h.writeLost(ctx); err != nil {
+		h.opts.Logger.Warn("sessions not written off; their grace begins when this controller's time is up", "error", err)
+	}
+}
+
+// enter counts a connection in while Run runs. The context that it returns ends with Run.
+func (h *Hub) enter() (context.Context, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running == nil || h.running.Err() != nil || !time.Now().Before(h.aliveTo) {
+		return nil, ErrUnavailable
+	}
+	h.sessions.Add(1)
+	return h.running, nil
+}
+
+// join makes s known to the loops, in place of an older session of its worker.
+func (h *Hub) join(s *session) {
+	h.mu.Lock()
+	old := h.byWorker[s.worker]
+	h.byID[s.id], h.byWorker[s.worker] = s, s
+	h.mu.Unlock()
+	if old != nil {
+		old.close(wire.CloseReplaced)
+	}
+	h.queue.Wake()
+}
+
+// leave forgets s and notes that its loss must be written down.
+func (h *Hub) leave(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.id == 0 {
+		return // it never got so far
+	}
+	delete(h.byID, s.id)
+	if h.byWorker[s.worker] == s {
+		delete(h.byWorker, s.worker)
+	}
+	h.lost = append(h.lost, s.id)
+}
+
+// session returns the session of that id, nil if it is not, or no longer, here.
+func (h *Hub) session(id queue.SessionID) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.byID[id]
+}
+
+// all returns the sessions there are.
+func (h *Hub) all() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*session, 0, len(h.byID))
+	for _, s := range h.byID {
+		all = append(all, s)
+	}
+	return all
+}
+
+// alive reports whether leases may be renewed.
+func (h *Hub) alive() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Now().Before(h.aliveTo)
+}
+
+// writeLost tells the queue which sessions were lost. What could not be written is tried again by the next call.
+func (h *Hub) writeLost(ctx context.Context) error {
+	h.mu.Lock()
+	lost := h.lost
+	h.lost = nil
+	h.mu.Unlock()
+	if len(lost) == 0 {
+		return nil
+	}
+	err := h.queue.LoseSessions(ctx, lost...)
+	if err != nil {
+		h.mu.Lock()
+		h.lost = append(h.lost, lost...)
+		h.mu.Unlock()
+	}
+	return err
+}
+
+// currentRound returns the number of the newest reading of all leases.
+func (h *Hub) currentRound() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.round
+}

@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// maxLogBatch bounds the bytes of one statement.
+const maxLogBatch = 8 << 20
+
+// A logPipe writes the logs of all connections to the queue. While one batch is being written the next one gathers, so that a statement
+// carries as much as there is and a quiet queue answers at once.
+type logPipe struct {
+	queue  *queue.Queue
+	window int64
+	log    *slog.Logger
+	ready  chan struct{}
+
+	mu      sync.Mutex
+	waiting map[queue.AttemptID]*stretch
+}
+
+// A stretch is a run of log bytes of one attempt that waits to be written, and the session that sent it.
+type stretch struct {
+	session *session
+	offset  int64
+	data    []byte
+}
+
+func (s *stretch) end() int64 { return s.offset + int64(len(s.data)) }
+
+func newLogPipe(q *queue.Queue, window int64, log *slog.Logger) *logPipe {
+	return &logPipe{
+		queue: q, window: window, log: log,
+		ready:   make(chan struct{}, 1),
+		waiting: make(map[queue.AttemptID]*stretch),
+	}
+}
+
+// receiveLog takes a log frame of the worker.
+func (s *session) receiveLog(ctx context.Context, data []byte) error {
+	frame, err := wire.DecodeLog(data)
+	if err != nil {
+		return s.malformed(ctx, err)
+	}
+	id := queue.AttemptID(frame.Ref)
+	if !s.holds(id) {
+		s.send(ctx, &wire.Error{Code: wire.CodeStaleLease, Build: id.Build, Epoch: id.Epoch})
+		return nil
+	}
+	if !s.hub.logs.put(s, id, frame.Offset, frame.Data) {
+		s.log.Warn("log window exceeded", "build", id.Build, "epoch", id.Epoch)
+		return closeError(wire.CloseProtocol)
+	}
+	return nil
+}
+
+// put adds a copy of data to what waits, and reports whether the sender kept to its window.
+func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.waiting[id]
+	switch {
+	case w == nil || w.session != s || offset < w.offset:
+		// The first bytes, or those of a sender that went back and will send again all that follows.
+		p.waiting[id] = &stretch{session: s, offset: offset, data: slices.Clone(data)}
+	case offset > w.end():
+		// A gap: the answer to what waits makes the sender go back.
+	default:
+		if fresh := w.end() - offset; fresh < int64(len(data)) {
+			w.data = append(w.data, data[fresh:]...)
+		}
+		if int64(len(w.data)) > p.window {
+			return false
+		}
+	}
+	select {
+	case p.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// drop forgets what waits for an attempt whose lease is over.
+func (p *logPipe) drop(id queue.AttemptID) {
+	p.mu.Lock()
+	delete(p.waiting, id)
+	p.mu.Unlock()
+}
+
+// run writes batches until ctx ends. A batch that fails is tried again: its senders wait at the end of their windows.
+func (p *logPipe) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.ready:
+		}
+		for batch := p.take(); len(batch) > 0 && ctx.Err() == nil; batch = p.take() {
+			p.write(ctx, batch)
+		}
+	}
+}
+
+// take removes a batch from what waits.
+func (p *logPipe) take() map[queue.AttemptID]*stretch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	batch := make(map[queue.AttemptID]*stretch)
+	size := 0
+	for id, w := range p.waiting {
+		if len(batch) > 0 && size+len(w.data) > maxLogBatch || len(batch) == queue.MaxBatch {
+			break
+		}
+		batch[id] = w
+		size += len(w.data)
+		delete(p.waiting, id)
+	}
+	return batch
+}
+
+// write stores a batch and tells the senders how much is stored.
+func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch) {
+	chunks := make([]queue.LogChunk, 0, len(batch))
+	for id, w := range batch {
+		chunks = append(chunks, queue.LogChunk{AttemptID: id, Offset: w.offset, Data: w.data})
+	}
+	lengths, err := p.append(ctx, chunks)
+	if err != nil {
+		return // the end of ctx
+	}
+	stored := make(map[queue.AttemptID]int64, len(lengths))
+	for _, l := range lengths {
+		stored[l.AttemptID] = l.Length
+	}
+	for id, w := range batch {
+		length, ok := stored[id]
+		switch {
+		case !ok:
+			w.session.forget(id)
+			w.session.sendNow(&wire.Error{Code: wire.CodeStaleLease, Build: id.Build, Epoch: id.Epoch})
+		case length < w.offset:
+			w.session.sendNow(&wire.LogNack{Ref: wire.Ref(id), Expected: length})
+		default:
+			w.session.sendNow(&wire.LogAck{Ref: wire.Ref(id), Offset: length, Window: p.window})
+		}
+	}
+}
+
+// append stores chunks, however long that takes.
+func (p *logPipe) append(ctx context.Context, chunks []queue.LogChunk) ([]queue.LogLength, error) {
+	for wait, tries := 100*time.Millisecond, 0; ; wait = min(2*wait, 5*time.Second) {
+		lengths, err := p.queue.AppendLogs(ctx, chunks)
+		if err == nil {
+			return lengths, nil
+		}
+		if tries++; tries == 1 {
+			p.log.Error("logs not stored; trying again", "builds", len(chunks), "error", err)
+		}
+		if !sleep(ctx, pause(wait, nil)) {
+			return nil, err
+		}
+	}
+}

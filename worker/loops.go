@@ -1,0 +1,208 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// beatLoop says that this process is alive, and holds what it remembers against the rows.
+func (h *Hub) beatLoop(ctx context.Context) {
+	trouble := trouble{hub: h, what: "heartbeat of the controller"}
+	every := h.queue.Options().ControllerTTL / 4
+	for {
+		err := h.beat(ctx)
+		trouble.note(ctx, err)
+		if !sleep(ctx, pause(every, err)) {
+			return
+		}
+	}
+}
+
+// beat renews this process's row unless the dispatch loop hangs: a hub that hands nothing out must not keep its workers.
+func (h *Hub) beat(ctx context.Context) error {
+	ttl := h.queue.Options().ControllerTTL
+	begun := time.Now()
+	if stuck := begun.Sub(time.UnixMilli(h.moved.Load())); stuck > max(ttl, 30*time.Second) {
+		return fmt.Errorf("worker: nothing has been handed out for %v", stuck)
+	}
+	beat, err := h.queue.Beat(ctx)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.aliveTo = begun.Add(ttl)
+	h.mu.Unlock()
+	for _, id := range beat.Ended {
+		if s := h.session(id); s != nil {
+			s.close(wire.CloseReplaced)
+		}
+	}
+	if err := h.writeLost(ctx); err != nil {
+		return err
+	}
+	return h.reconcile(ctx)
+}
+
+// reconcile drops what sessions remember and the rows do not have any more. What was remembered only after the reading began is kept:
+// a lease is written down before it is remembered.
+func (h *Hub) reconcile(ctx context.Context) error {
+	h.mu.Lock()
+	h.round++
+	round := h.round
+	h.mu.Unlock()
+	leases, err := h.queue.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	held := make(map[queue.SessionID]map[queue.AttemptID]bool)
+	for _, l := range leases {
+		if held[l.Session] == nil {
+			held[l.Session] = make(map[queue.AttemptID]bool)
+		}
+		held[l.Session][l.AttemptID] = true
+	}
+	for _, s := range h.all() {
+		s.keepOnly(held[s.id], round)
+	}
+	h.pushCancels(leases)
+	return nil
+}
+
+// dispatchLoop hands out builds whenever something hints that there are some, and every so often.
+func (h *Hub) dispatchLoop(ctx context.Context) {
+	trouble := trouble{hub: h, what: "claim"}
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.queue.Wakes():
+		case <-poll.C:
+		}
+		more, err := h.dispatch(ctx)
+		for more && err == nil && ctx.Err() == nil {
+			more, err = h.dispatch(ctx)
+		}
+		h.moved.Store(time.Now().UnixMilli())
+		trouble.note(ctx, err)
+		poll.Reset(pause(h.opts.Poll, err))
+	}
+}
+
+// dispatch claims once for all that is idle. It reports whether there may be more.
+func (h *Hub) dispatch(ctx context.Context) (bool, error) {
+	var idle []queue.Idle
+	for _, s := range h.all() {
+		if free := s.free(); free > 0 {
+			idle = append(idle, queue.Idle{Session: s.id, Slots: free})
+		}
+	}
+	if len(idle) == 0 || !h.alive() {
+		return false, nil
+	}
+	offers, err := h.queue.Claim(ctx, idle)
+	for _, o := range offers {
+		if s := h.session(o.Session); s == nil || !s.offer(o) {
+			h.release(ctx, o.AttemptID)
+		}
+	}
+	return len(offers) >= queue.MaxClaim, err
+}
+
+// release gives back an offer that could not be sent. If that fails it runs out by itself.
+func (h *Hub) release(ctx context.Context, id queue.AttemptID) {
+	if err := h.queue.Release(ctx, id); err != nil {
+		h.opts.Logger.Info("offer not released", "build", id.Build, "epoch", id.Epoch, "error", err)
+	}
+}
+
+// cancelLoop looks for builds to stop, which any process may have been asked to cancel.
+func (h *Hub) cancelLoop(ctx context.Context) {
+	trouble := trouble{hub: h, what: "look for cancels"}
+	for {
+		leases, err := h.queue.Cancels(ctx)
+		trouble.note(ctx, err)
+		if err == nil {
+			h.pushCancels(leases)
+		}
+		if !sleep(ctx, pause(h.opts.CancelPoll, err)) {
+			return
+		}
+	}
+}
+
+func (h *Hub) pushCancels(leases []queue.Lease) {
+	for _, l := range leases {
+		if l.State != queue.Cancelling {
+			continue
+		}
+		if s := h.session(l.Session); s != nil {
+			s.cancel(l)
+		}
+	}
+}
+
+// maintainLoop moves along what is due in the whole queue, not only in this process.
+func (h *Hub) maintainLoop(ctx context.Context) {
+	trouble := trouble{hub: h, what: "maintain"}
+	for {
+		done, err := h.queue.Maintain(ctx)
+		trouble.note(ctx, err)
+		if done.Requeued+done.Lost+done.TimedOut+done.Canceled > 0 {
+			h.opts.Logger.Warn("attempts ended without their worker's report", "requeued", done.Requeued, "lost", done.Lost,
+				"timed_out", done.TimedOut, "canceled", done.Canceled)
+		}
+		wait := pause(h.opts.MaintainEvery, err)
+		if done.More {
+			wait = time.Millisecond
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// A trouble logs the first failure of a row of failures, and their end.
+type trouble struct {
+	hub   *Hub
+	what  string
+	since time.Time
+}
+
+func (t *trouble) note(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && t.since.IsZero():
+		t.since = time.Now()
+		t.hub.opts.Logger.Error("the queue does not answer; going on trying", "operation", t.what, "error", err)
+	case err == nil && !t.since.IsZero():
+		t.hub.opts.Logger.Info("the queue answers again", "operation", t.what, "after", time.Since(t.since))
+		t.since = time.Time{}
+	}
+}
+
+// pause returns every, give or take a fifth; at least 200 ms after an error, so that a fast loop does not hammer what is down.
+func pause(every time.Duration, err error) time.Duration {
+	if err != nil {
+		every = max(every, 200*time.Millisecond)
+	}
+	return time.Duration(float64(every) * (0.8 + 0.4*rand.Float64()))
+}
+
+// sleep waits, and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

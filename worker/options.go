@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// HubOptions configure a [Hub]. The zero value, and nil, mean the defaults.
+type HubOptions struct {
+	// Heartbeat is how often a worker reports. Default: 10 s.
+	Heartbeat time.Duration
+	// Lease is how long a worker may go on without an answer to a heartbeat, counted from when it sent the last one that was
+	// answered. It must be longer than Heartbeat. Default: 30 s.
+	Lease time.Duration
+	// KillTime is how long after the end of its lease a worker may take until nothing of a build is left alive. Default: 10 s.
+	KillTime time.Duration
+	// Margin is what the queue's Grace must have above Lease and KillTime together, for delays that nobody measures.
+	// Default: half of Lease, at most 20 s.
+	Margin time.Duration
+	// CancelGrace is how long a canceled build has to end by itself before it is killed. Default: 10 s.
+	CancelGrace time.Duration
+	// HelloTimeout is how long a new connection has to say who it is. Default: 10 s.
+	HelloTimeout time.Duration
+	// ReadTimeout is how long a connection may be silent before it is taken for dead. Default: 3 × Heartbeat.
+	ReadTimeout time.Duration
+	// WriteTimeout is how long the writing of one message may take. Default: 10 s.
+	WriteTimeout time.Duration
+	// Poll is how often the queue is asked for builds, give or take a fifth, when nothing hints that there are some. Default: 500 ms.
+	Poll time.Duration
+	// CancelPoll is how often the queue is asked for builds to stop. Default: 500 ms.
+	CancelPoll time.Duration
+	// MaintainEvery is how often [queue.Queue.Maintain] is called. Default: 1 s.
+	MaintainEvery time.Duration
+	// LogWindow is how many bytes of a build's log a worker may send ahead of what is stored. Default: 1 MiB.
+	LogWindow int64
+	// LogFlush is how long a worker gathers log bytes before it sends them. Default: 200 ms.
+	LogFlush time.Duration
+	// LogCap is how many bytes of one attempt's log a worker sends. Default: 64 MiB.
+	LogCap int64
+	// MaxArtifact is the largest artifact, in bytes. Default: 4 GiB.
+	MaxArtifact int64
+	// StallTimeout ends an upload or download that makes no progress. Default: 60 s.
+	StallTimeout time.Duration
+	// Logger takes what happens. Default: [slog.Default].
+	Logger *slog.Logger
+}
+
+func (o *HubOptions) withDefaults() HubOptions {
+	var opts HubOptions
+	if o != nil {
+		opts = *o
+	}
+	orDefault(&opts.Heartbeat, wire.DefaultHeartbeat)
+	orDefault(&opts.Lease, wire.DefaultLease)
+	orDefault(&opts.KillTime, wire.DefaultKillTime)
+	orDefault(&opts.Margin, min(opts.Lease/2, 20*time.Second))
+	orDefault(&opts.CancelGrace, wire.DefaultCancelGrace)
+	orDefault(&opts.HelloTimeout, wire.DefaultHelloTimeout)
+	orDefault(&opts.ReadTimeout, 3*opts.Heartbeat)
+	orDefault(&opts.WriteTimeout, wire.DefaultWriteTimeout)
+	orDefault(&opts.Poll, 500*time.Millisecond)
+	orDefault(&opts.CancelPoll, 500*time.Millisecond)
+	orDefault(&opts.MaintainEvery, time.Second)
+	orDefault(&opts.LogWindow, wire.DefaultLogWindow)
+	orDefault(&opts.LogFlush, wire.DefaultLogFlush)
+	orDefault(&opts.LogCap, wire.DefaultLogCap)
+	orDefault(&opts.MaxArtifact, 4<<30)
+	orDefault(&opts.StallTimeout, time.Minute)
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return opts
+}
+
+// check holds the options against each other and against the queue's: a worker must have stopped a build before another gets it.
+func (o *HubOptions) check(q queue.Options) error {
+	if o.Lease <= o.Heartbeat {
+		return fmt.Errorf("worker: HubOptions.Lease is %v but must be longer than Heartbeat, which is %v", o.Lease, o.Heartbeat)
+	}
+	if least := o.Lease + o.KillTime + o.Margin; q.Grace < least {
+		return fmt.Errorf("worker: queue.Options.Grace is %v but must be at least Lease + KillTime + Margin = %v: "+
+			"raise Grace or lower Lease or KillTime", q.Grace, least)
+	}
+	if least := o.CancelGrace + o.KillTime; q.CancelTimeout < least {
+		return fmt.Errorf("worker: queue.Options.CancelTimeout is %v but must be at least CancelGrace + KillTime = %v: "+
+			"raise CancelTimeout or lower CancelGrace", q.CancelTimeout, least)
+	}
+	if o.LogWindow < wire.MaxLogData {
+		return fmt.Errorf("worker: HubOptions.LogWindow is %d but must be at least %d bytes", o.LogWindow, wire.MaxLogData)
+	}
+	return nil
+}
+
+func orDefault[T int | int64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}

@@ -1,0 +1,230 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/ws"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// maxOperations bounds how many messages of one worker wait for the database.
+const maxOperations = 256
+
+// A session is one connection of a worker. Its reading goroutine answers from memory, so that heartbeats never wait for the database;
+// what needs the database is done by a second one, in order.
+type session struct {
+	hub        *Hub
+	conn       *ws.Conn
+	identity   Identity
+	log        *slog.Logger
+	operations chan func(context.Context)
+
+	// Set by hello, before anybody else knows the session.
+	id     queue.SessionID
+	worker string
+	slots  int
+
+	mu     sync.Mutex
+	idle   bool // wants no offers
+	most   int  // free slots by the worker's own count
+	leases map[queue.AttemptID]*held
+}
+
+// A held is what a session remembers of an attempt that is offered to its worker or run by it.
+type held struct {
+	round    uint64 // the reading of all leases that had begun when it was remembered
+	canceled *wire.Cancel
+	told     time.Time // when the worker was last told of the cancel
+}
+
+// connect serves GET /v1/worker/connect for as long as the connection lasts.
+func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
+	identity, err := h.authenticate(r)
+	if err != nil {
+		if !errors.Is(err, ErrForbidden) && !errors.Is(err, ErrUnavailable) {
+			err = errors.Join(ErrUnauthorized, err)
+		}
+		return err
+	}
+	ctx, err := h.enter()
+	if err != nil {
+		return err
+	}
+	defer h.sessions.Done()
+	conn, err := ws.Accept(w, r, &ws.Options{
+		Subprotocols: []string{wire.Subprotocol},
+		MaxMessage:   wire.MaxMessage,
+		ReadTimeout:  h.opts.ReadTimeout,
+		WriteTimeout: h.opts.WriteTimeout,
+		ControlLane:  maxOperations,
+	})
+	if err != nil {
+		return notAccepted(err)
+	}
+	s := &session{
+		hub: h, conn: conn, identity: identity, most: wire.MaxSlots,
+		log:        h.opts.Logger.With("worker", identity.Worker),
+		operations: make(chan func(context.Context), maxOperations),
+		leases:     make(map[queue.AttemptID]*held),
+	}
+	s.serve(ctx)
+	return nil
+}
+
+// notAccepted makes an answer of a handshake that failed.
+func notAccepted(err error) error {
+	refusal, ok := errors.AsType[*ws.UpgradeError](err)
+	if !ok {
+		return errGone
+	}
+	return &Problem{
+		Type: "about:blank", Title: "The connection was not accepted: " + refusal.Reason + ".", Status: refusal.Status,
+		Code: "handshake", Detail: "This controller speaks " + wire.Subprotocol + " over WebSocket.",
+	}
+}
+
+// serve runs the connection to its end. Whatever happens in it stays in it.
+func (s *session) serve(ctx context.Context) {
+	var operator sync.WaitGroup
+	defer func() {
+		s.recovered(recover())
+		close(s.operations)
+		operator.Wait()
+		s.hub.leave(s)
+		s.hub.opts.Logger.Debug("connection ended", "worker", s.worker, "session", s.id)
+		if err := s.hub.writeLost(context.WithoutCancel(ctx)); err != nil {
+			s.log.Warn("loss of the session not written down; trying again", "session", s.id, "error", err)
+		}
+	}()
+	operator.Go(func() {
+		for do := range s.operations {
+			s.operate(ctx, do)
+		}
+	})
+	impatience := time.AfterFunc(s.hub.opts.HelloTimeout, func() { s.close(wire.CloseHelloTimeout) })
+	defer impatience.Stop()
+	err := s.conn.Run(ctx, func(ctx context.Context, kind ws.Kind, data []byte) error {
+		if s.id == 0 {
+			err := s.hello(ctx, kind, data)
+			impatience.Stop()
+			return err
+		}
+		if kind == ws.Log {
+			return s.receiveLog(ctx, data)
+		}
+		return s.receive(ctx, data)
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Info("connection lost", "session", s.id, "error", err)
+	}
+}
+
+// operate keeps a panic of one operation from the rest of the process.
+func (s *session) operate(ctx context.Context, do func(context.Context)) {
+	defer func() { s.recovered(recover()) }()
+	do(ctx)
+}
+
+func (s *session) recovered(p any) {
+	if p != nil {
+		s.log.Error("panic while serving a worker", "session", s.id, "panic", p, "stack", string(debug.Stack()))
+		s.close(wire.CloseInternal)
+	}
+}
+
+// later hands work to the session's second goroutine. A worker that asks for more than can wait is disconnected.
+func (s *session) later(do func(context.Context)) error {
+	select {
+	case s.operations <- do:
+		return nil
+	default:
+		return closeError(wire.CloseRateLimited)
+	}
+}
+
+func (s *session) close(code wire.CloseCode) { s.conn.Close(int(code), code.String()) }
+
+func closeError(code wire.CloseCode) error {
+	return &ws.CloseError{Code: int(code), Reason: code.String()}
+}
+
+// send encodes and sends a control message. A connection that cannot take it is on its way out; what was said is said again.
+func (s *session) send(ctx context.Context, m wire.Message) bool {
+	data, err := wire.Encode(m)
+	if err != nil {
+		s.log.Error("message not sent", "type", m.Type(), "error", err)
+		return false
+	}
+	return s.conn.SendControl(ctx, data) == nil
+}
+
+// noWait is a context that has ended.
+var noWait = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// sendNow is send for the hub's loops: a worker that does not read its messages must not hold up the others.
+func (s *session) sendNow(m wire.Message) bool { return s.send(noWait, m) }
+
+// free returns how many offers the worker would take now.
+func (s *session) free() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle {
+		return 0
+	}
+	return min(s.slots-len(s.leases), s.most)
+}
+
+// remember notes that the session holds id.
+func (s *session) remember(id queue.AttemptID) {
+	round := s.hub.currentRound()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leases[id] == nil {
+		s.leases[id] = &held{round: round}
+	}
+}
+
+func (s *session) forget(id queue.AttemptID) {
+	s.mu.Lock()
+	delete(s.leases, id)
+	s.mu.Unlock()
+	s.hub.logs.drop(id)
+}
+
+func (s *session) holds(id queue.AttemptID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leases[id] != nil
+}
+
+// keepOnly forgets what was remembered before a reading of the rows began and was not found by it. The worker learns
+// of it by the answer to its next heartbeat.
+func (s *session) keepOnly(rows map[queue.AttemptID]bool, round uint64) {
+	s.mu.Lock()
+	var gone []queue.AttemptID
+	for id, l := range s.leases {
+		if l.round < round && !rows[id] {
+			gone = append(gone, id)
+			delete(s.leases, id)
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range gone {
+		s.hub.logs.drop(id)
+		s.log.Info("lease is over", "build", id.Build, "epoch", id.Epoch, "session", s.id)
+	}
+	if len(gone) > 0 {
+		s.hub.queue.Wake()
+	}
+}

@@ -1,0 +1,303 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/ws"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// repeatCancel is how long a worker that was told to cancel is left alone.
+const repeatCancel = 3 * time.Second
+
+// hello opens the session with a worker's first message, and answers with what becomes of what it runs.
+func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
+	if kind != ws.Control {
+		return closeError(wire.CloseProtocol)
+	}
+	m, err := wire.Decode(data)
+	if err != nil {
+		return s.malformed(ctx, err)
+	}
+	hello, ok := m.(*wire.Hello)
+	if !ok {
+		return closeError(wire.CloseProtocol)
+	}
+	if hello.Worker != s.identity.Worker {
+		s.log.Warn("a worker's credential was used for another name", "name", hello.Worker)
+		return closeError(wire.CloseUnauthorized)
+	}
+	id, err := s.hub.queue.OpenSession(ctx, queue.NewSession{
+		Worker: hello.Worker, Instance: hello.Instance.String(), Labels: hello.Labels, Pools: s.identity.Pools,
+		Slots: max(hello.Slots, 1),
+	})
+	if err != nil {
+		return s.failed("session not opened", err)
+	}
+	s.id, s.worker, s.slots, s.idle = id, hello.Worker, hello.Slots, hello.Draining
+	s.log = s.log.With("session", int64(id))
+	decisions, starts, err := s.adopt(ctx, hello.Running)
+	if err != nil {
+		return s.failed("leases not adopted", err)
+	}
+	welcome := s.welcome(decisions)
+	if !s.send(ctx, welcome) {
+		return errGone
+	}
+	for _, ref := range starts {
+		s.send(ctx, &wire.Start{Ref: ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
+	}
+	s.hub.join(s)
+	s.log.Info("worker connected", "version", hello.Version, "slots", hello.Slots, "running", len(hello.Running))
+	return nil
+}
+
+func (s *session) welcome(decisions []wire.Decision) *wire.Welcome {
+	o := &s.hub.opts
+	return &wire.Welcome{
+		Session: strconv.FormatInt(int64(s.id), 10), Heartbeat: wire.MillisOf(o.Heartbeat), Lease: wire.MillisOf(o.Lease),
+		KillTime: wire.MillisOf(o.KillTime), ServerTime: time.Now().UTC(), Decisions: decisions,
+		Limits: wire.SessionLimits{
+			MaxMessage: wire.MaxMessage, LogFrame: wire.MaxLogData, LogWindow: o.LogWindow, LogFlush: wire.MillisOf(o.LogFlush),
+		},
+	}
+}
+
+// adopt decides on each attempt that a worker says it has, and returns those whose start must be sent again.
+func (s *session) adopt(ctx context.Context, running []wire.Running) ([]wire.Decision, []wire.Ref, error) {
+	ids := make([]queue.AttemptID, len(running))
+	for i, r := range running {
+		ids[i] = queue.AttemptID(r.Ref)
+	}
+	leases, err := s.hub.queue.Adopt(ctx, s.id, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	decisions := make([]wire.Decision, 0, len(running))
+	var starts []wire.Ref
+	for _, r := range running {
+		d := wire.Decision{Ref: r.Ref, Action: wire.ActionAbandon}
+		i := slices.IndexFunc(leases, func(l queue.Lease) bool { return l.AttemptID == queue.AttemptID(r.Ref) })
+		if i >= 0 {
+			lease := leases[i]
+			d.Action, d.LogOffset = actionFor(lease.State), lease.LogLength
+			if !lease.State.Terminal() {
+				s.remember(lease.AttemptID)
+			}
+			if lease.State == queue.Running && r.State == wire.StageAccepted {
+				starts = append(starts, r.Ref)
+			}
+			if lease.State == queue.Cancelling {
+				s.noteCancel(lease) // the decision tells it
+			}
+		}
+		decisions = append(decisions, d)
+	}
+	return decisions, starts, nil
+}
+
+func actionFor(state queue.State) wire.Action {
+	switch {
+	case state.Terminal(), state == queue.Pending:
+		return wire.ActionResendResult
+	case state == queue.Cancelling:
+		return wire.ActionCancel
+	default:
+		return wire.ActionKeep
+	}
+}
+
+// receive answers a control message.
+func (s *session) receive(ctx context.Context, data []byte) error {
+	m, err := wire.Decode(data)
+	if err != nil {
+		return s.malformed(ctx, err)
+	}
+	switch m := m.(type) {
+	case *wire.Heartbeat:
+		s.heartbeat(ctx, m)
+	case *wire.Accept:
+		return s.later(func(ctx context.Context) { s.accept(ctx, m) })
+	case *wire.Decline:
+		return s.later(func(ctx context.Context) { s.decline(ctx, m) })
+	case *wire.Finished:
+		return s.later(func(ctx context.Context) { s.finished(ctx, m) })
+	case *wire.Drain, *wire.Pause:
+		s.setIdle(true)
+	case *wire.Resume:
+		s.setIdle(false)
+	case *wire.StateReport:
+		s.log.Debug("worker reports", "build", m.Build, "epoch", m.Epoch, "phase", m.Phase)
+	case *wire.Error:
+		s.log.Warn("worker reports an error", "code", string(m.Code), "re", string(m.Re), "build", m.Build, "message", string(m.Message))
+	}
+	return nil // the rest asks for nothing
+}
+
+func (s *session) setIdle(idle bool) {
+	s.mu.Lock()
+	s.idle = idle
+	s.mu.Unlock()
+	if !idle {
+		s.hub.queue.Wake()
+	}
+}
+
+// heartbeat renews leases from memory. It is not answered once this process may be taken for dead: then the worker's leases run out
+// before anybody else can be given its builds.
+func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
+	if !s.hub.alive() {
+		return
+	}
+	ok := &wire.HeartbeatOK{Seq: m.Seq, Lease: wire.MillisOf(s.hub.opts.Lease)}
+	s.mu.Lock()
+	s.idle, s.most = m.Draining, m.FreeSlots
+	for _, ref := range m.Leases {
+		l := s.leases[queue.AttemptID(ref)]
+		if l == nil {
+			ok.Lost = append(ok.Lost, ref)
+			continue
+		}
+		ok.Kept = append(ok.Kept, ref)
+		if l.canceled != nil {
+			ok.Cancel = append(ok.Cancel, *l.canceled)
+		}
+	}
+	s.mu.Unlock()
+	s.send(ctx, ok)
+}
+
+// offer sends a claimed build to the worker, and reports whether it could.
+func (s *session) offer(o queue.Offer) bool {
+	m := &wire.Offer{
+		Ref: wire.Ref(o.AttemptID), Expires: wire.MillisOf(o.Expires), Project: o.Project, Pool: o.Pool, Spec: o.Spec,
+		Limits: wire.AttemptLimits{
+			RunTimeout: wire.MillisOf(o.RunTimeout), CancelGrace: wire.MillisOf(s.hub.opts.CancelGrace), LogCap: s.hub.opts.LogCap,
+		},
+	}
+	if o.Source != nil {
+		m.Source = &wire.Source{URL: sourcePath(o.AttemptID), Size: o.Source.Size, SHA256: o.Source.Digest}
+	}
+	s.remember(o.AttemptID)
+	if !s.sendNow(m) {
+		s.forget(o.AttemptID)
+		return false
+	}
+	s.log.Debug("build offered", "build", o.Build, "epoch", o.Epoch)
+	return true
+}
+
+func (s *session) accept(ctx context.Context, m *wire.Accept) {
+	id := queue.AttemptID(m.Ref)
+	switch err := s.hub.queue.Accept(ctx, s.id, id, m.TokenHash); {
+	case err == nil:
+		s.remember(id)
+		s.send(ctx, &wire.Start{Ref: m.Ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
+		s.log.Info("build started", "build", m.Build, "epoch", m.Epoch)
+	default:
+		s.refuse(ctx, m, m.Ref, err)
+	}
+}
+
+func (s *session) decline(ctx context.Context, m *wire.Decline) {
+	id := queue.AttemptID(m.Ref)
+	s.log.Info("build declined", "build", m.Build, "epoch", m.Epoch, "reason", string(m.Reason), "message", string(m.Message))
+	if m.Reason == wire.DeclineDraining {
+		s.setIdle(true)
+	}
+	if err := s.hub.queue.Release(ctx, id); err != nil && !errors.Is(err, queue.ErrStaleLease) {
+		s.log.Warn("decline not written down; the offer runs out by itself", "build", m.Build, "epoch", m.Epoch, "error", err)
+	}
+	s.forget(id)
+}
+
+func (s *session) finished(ctx context.Context, m *wire.Finished) {
+	outcome, err := queue.ParseState(string(m.Outcome))
+	if err != nil {
+		s.refuse(ctx, m, m.Ref, err)
+		return
+	}
+	reason := string(m.Reason)
+	if m.Partial {
+		reason = string(m.PartialReason)
+	}
+	state, err := s.hub.queue.Finish(ctx, queue.Completion{
+		AttemptID: queue.AttemptID(m.Ref), Outcome: outcome, Reason: reason, ExitCode: m.ExitCode, Signal: m.Signal,
+		LogLength: m.LogLen, LogSHA256: m.LogSHA256, LogPartial: m.Partial,
+	})
+	if err != nil {
+		s.refuse(ctx, m, m.Ref, err)
+		return
+	}
+	s.send(ctx, &wire.FinishedOK{Ref: m.Ref})
+	s.forget(queue.AttemptID(m.Ref))
+	s.hub.queue.Wake() // a slot is free
+	s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
+}
+
+// refuse tells the worker that what it asked for did not happen. Only a stale lease is final; the worker asks again otherwise.
+func (s *session) refuse(ctx context.Context, m wire.Message, ref wire.Ref, err error) {
+	code := wire.CodeInternal
+	switch {
+	case errors.Is(err, queue.ErrStaleLease):
+		code = wire.CodeStaleLease
+		s.forget(queue.AttemptID(ref))
+		s.hub.queue.Wake()
+	case errors.Is(err, queue.ErrInvalid):
+		code = wire.CodeBadState
+	}
+	s.log.Info("worker refused", "type", string(m.Type()), "build", ref.Build, "epoch", ref.Epoch, "error", err)
+	s.send(ctx, &wire.Error{Code: code, Re: m.Type(), Build: ref.Build, Epoch: ref.Epoch})
+}
+
+// cancel tells the worker to stop a build, now and then until the lease is over.
+func (s *session) cancel(l queue.Lease) {
+	if m := s.noteCancel(l); m != nil {
+		s.sendNow(m)
+	}
+}
+
+// noteCancel makes the answers to heartbeats carry the cancel of a build. It returns the message to send, nil if the worker was told
+// a moment ago.
+func (s *session) noteCancel(l queue.Lease) *wire.Cancel {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.leases[l.AttemptID]
+	if kept == nil || now.Sub(kept.told) < repeatCancel {
+		return nil
+	}
+	kept.told = now
+	kept.canceled = &wire.Cancel{
+		Ref: wire.Ref(l.AttemptID), Reason: wire.Text(l.Reason), Grace: wire.MillisOf(s.hub.opts.CancelGrace),
+	}
+	return kept.canceled
+}
+
+// malformed answers what could not be read. Only what the protocol says may be ignored leaves the connection up.
+func (s *session) malformed(ctx context.Context, err error) error {
+	s.log.Warn("message not understood", "error", err)
+	switch {
+	case errors.Is(err, wire.ErrUnsupported):
+		s.send(ctx, &wire.Error{Code: wire.CodeUnsupported})
+		return nil
+	case errors.Is(err, wire.ErrTooLarge):
+		return closeError(wire.CloseTooBig)
+	default:
+		return closeError(wire.CloseProtocol)
+	}
+}
+
+// failed ends a connection that could not be set up.
+func (s *session) failed(what string, err error) error {
+	s.log.Warn(what, "error", err)
+	if errors.Is(err, queue.ErrInvalid) {
+		return closeError(wire.CloseProtocol)
+	}
+	return closeError(wire.CloseTryLater)
+}
