@@ -89,7 +89,7 @@ func (r *Reader) Attempts(ctx context.Context, project string, id queue.ID) ([]q
 	}
 	var rows []attemptRow
 	err = r.db.NewSelect().Model(&rows).ModelTableExpr("? AS a", r.names.Table("attempt")).
-		ColumnExpr("a.*, COALESCE(h.length, 0) AS log_length").
+		ColumnExpr("?TableColumns, COALESCE(h.length, 0) AS log_length").
 		Join("LEFT JOIN ? AS h ON h.build_id = a.build_id AND h.epoch = a.epoch", r.names.Table("log_head")).
 		Where("a.build_id = ?", ID(r.db, id)).OrderExpr("a.epoch").Scan(ctx)
 	if err != nil {

@@ -1,0 +1,151 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/uptrace/bun"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// A change is a transaction that holds the database's one write lock. What it reads stays true until it ends, so a change
+// may look first and write then.
+type change struct {
+	conn bun.Conn
+	now  int64 // the present, in microseconds
+}
+
+// change makes a change with do, wholly if do returns nil and else not at all, before the backend's timeout.
+func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Context, *change) error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	select {
+	case b.writer <- struct{}{}:
+		defer func() { <-b.writer }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for other writers: %w", ctx.Err())
+	}
+	conn, err := b.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it only goes back to the pool
+	if err := begin(ctx, conn); err != nil {
+		return err
+	}
+	// The clock is read under the lock, so that times are in the order of the changes.
+	err = do(ctx, &change{conn: conn, now: micros(now)})
+	if err == nil {
+		_, err = conn.Conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		rollback(ctx, conn)
+	}
+	return err
+}
+
+// begin takes the write lock. It does not rely on the settings of the connection: a transaction that took the lock later could
+// fail in the middle, and a busy timeout may be missing.
+func begin(ctx context.Context, conn bun.Conn) error {
+	for {
+		_, err := conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		if !busy(err) {
+			return err
+		}
+		retry := time.NewTimer(time.Duration(1+rand.IntN(10)) * time.Millisecond) //nolint:gosec // no secret
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return fmt.Errorf("wait for other processes that write: %w", ctx.Err())
+		}
+	}
+}
+
+// rollback ends a transaction that failed, also if ctx is why. A connection that might still be in one is closed.
+func rollback(ctx context.Context, conn bun.Conn) {
+	if _, err := conn.Conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+}
+
+func busy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
+func taken(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (c *change) exec(ctx context.Context, query string, args ...any) (int, error) {
+	result, err := c.conn.Conn.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
+// each runs a query and calls scan for each row. It ends at the first error.
+func (c *change) each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := c.conn.Conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	return each(rows, scan)
+}
+
+func each(rows *sql.Rows, scan func(*sql.Rows) error) (err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// list makes the one argument that carries a whole set into a statement, which reads it with json_each. Ids are
+// text there, to be read with unhex(…, '-'), digests and bytes hexadecimal.
+func list[T any](items []T) (string, error) {
+	if items == nil {
+		return "[]", nil // and not null, which json_each takes for an element
+	}
+	text, err := json.Marshal(items)
+	return string(text), err
+}
+
+// micros returns a time as it is stored. The zero time stands for the clock of this host, which is the clock of every process that
+// uses the file.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	return t.UnixMicro()
+}
+
+// scanID reads an id from a BLOB.
+func scanID(id *queue.ID) sql.Scanner { return (*blob)(id) }
+
+// blob is the destination of a BLOB of 16 bytes.
+type blob queue.ID
+
+func (b *blob) Scan(src any) error {
+	if v, ok := src.([]byte); ok && len(v) == len(b) {
+		copy(b[:], v)
+		return nil
+	}
+	return fmt.Errorf("%T is not an id", src)
+}

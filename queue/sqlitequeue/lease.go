@@ -1,0 +1,123 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/queue"
+)
+
+// A lease is what is read of a build that is offered, running or cancelling.
+type lease struct {
+	queue.AttemptID
+	state      sqlqueue.State
+	session    queue.SessionID
+	instance   string // of the session
+	worker     string
+	project    string
+	used, most int // attempts
+	startedAt  sql.NullInt64
+	runTimeout int64
+	tokenHash  []byte
+	source     sourceColumns
+	reason     string
+	log        int64 // bytes stored
+}
+
+// leaseColumns begins every statement that reads leases from build as b. Whatever narrows the search stands first in its
+// FROM: a CROSS JOIN keeps SQLite from turning that round.
+const leaseColumns = `SELECT b.id, b.epoch, b.state, b.session_id, b.worker, b.project, b.attempts_used, b.max_attempts,
+	b.started_at, b.run_timeout, b.token_hash, b.source_digest, b.source_size, b.reason,
+	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.epoch = b.epoch), 0),
+	coalesce((SELECT s.instance FROM {schema}session AS s WHERE s.id = b.session_id), '')
+`
+
+func (l *lease) scan(rows *sql.Rows) error {
+	return rows.Scan(scanID(&l.Build), &l.Epoch, &l.state, &l.session, &l.worker, &l.project, &l.used, &l.most,
+		&l.startedAt, &l.runTimeout, &l.tokenHash, &l.source.digest, &l.source.size, &l.reason, &l.log, &l.instance)
+}
+
+// public returns the lease as it stands at now.
+func (l *lease) public(now int64) queue.Lease {
+	p := queue.Lease{
+		AttemptID: l.AttemptID, Session: l.session, Worker: l.worker, Project: l.project, State: l.state.Public(),
+		TokenHash: digest(l.tokenHash), Source: l.source.source(), Reason: l.reason, LogLength: l.log,
+	}
+	if l.state == sqlqueue.Running {
+		p.RunLeft = time.Duration(max(0, l.startedAt.Int64+l.runTimeout-now)) * time.Microsecond
+	}
+	return p
+}
+
+// leases runs a statement that begins with leaseColumns.
+func (c *change) leases(ctx context.Context, query string, args ...any) ([]lease, error) {
+	var found []lease
+	err := c.each(ctx, func(rows *sql.Rows) error {
+		var l lease
+		err := l.scan(rows)
+		found = append(found, l)
+		return err
+	}, query, args...)
+	return found, err
+}
+
+// This is the fence of everything that a worker writes: what does not come back is stale.
+var fenceSQL = names.Expand(leaseColumns + `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
+ON b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) ORDER BY i.n`)
+
+// fence returns those of the attempts that are leased, in their order.
+func (c *change) fence(ctx context.Context, ids ...queue.AttemptID) ([]lease, error) {
+	arg, err := list(ids)
+	if err != nil {
+		return nil, err
+	}
+	return c.leases(ctx, fenceSQL, arg)
+}
+
+var (
+	leasesSQL = names.Expand(leaseColumns + `FROM {schema}session AS s CROSS JOIN {schema}build AS b ON b.session_id = s.id
+WHERE s.controller_id = ? AND s.ended_at IS NULL AND b.session_id IS NOT NULL ORDER BY b.id`)
+
+	cancelsSQL = names.Expand(leaseColumns + `FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
+WHERE b.state = {cancelling} AND s.controller_id = ? AND s.ended_at IS NULL ORDER BY b.id`)
+)
+
+// Leases implements [queue.Sessions].
+func (b *Backend) Leases(ctx context.Context, controller queue.ID, cancelling bool) ([]queue.Lease, error) {
+	query := leasesSQL
+	if cancelling {
+		query = cancelsSQL
+	}
+	return b.readLeases(ctx, query, controller[:])
+}
+
+// Lease implements [queue.Sessions].
+func (b *Backend) Lease(ctx context.Context, id queue.AttemptID) (queue.Lease, error) {
+	arg, err := list([]queue.AttemptID{id})
+	if err != nil {
+		return queue.Lease{}, err
+	}
+	leases, err := b.readLeases(ctx, fenceSQL, arg)
+	if err != nil {
+		return queue.Lease{}, err
+	}
+	if len(leases) == 0 {
+		return queue.Lease{}, fmt.Errorf("attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrStaleLease)
+	}
+	return leases[0], nil
+}
+
+func (b *Backend) readLeases(ctx context.Context, query string, args ...any) ([]queue.Lease, error) {
+	now := micros(time.Time{})
+	var leases []queue.Lease
+	err := b.read(ctx, func(rows *sql.Rows) error {
+		var l lease
+		err := l.scan(rows)
+		leases = append(leases, l.public(now))
+		return err
+	}, query, args...)
+	return leases, err
+}

@@ -1,0 +1,54 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// Get implements [queue.Records].
+func (b *Backend) Get(ctx context.Context, project string, id queue.ID) (queue.Build, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Get(ctx, project, id)
+}
+
+// List implements [queue.Records].
+func (b *Backend) List(ctx context.Context, filter queue.Filter) ([]queue.Build, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.List(ctx, filter)
+}
+
+// Attempts implements [queue.Records].
+func (b *Backend) Attempts(ctx context.Context, project string, id queue.ID) ([]queue.Attempt, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Attempts(ctx, project, id)
+}
+
+// Classes implements [queue.Records].
+func (b *Backend) Classes(ctx context.Context, after queue.ClassID, limit int) ([]queue.Class, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Classes(ctx, after, limit)
+}
+
+// Specs implements [queue.Records].
+func (b *Backend) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Specs(ctx, ids)
+}
+
+// read runs a query outside of any change and calls scan for each row.
+func (b *Backend) read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	rows, err := b.db.DB.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	return each(rows, scan)
+}

@@ -1,0 +1,153 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/queue"
+)
+
+var (
+	beatSQL = names.Expand(`
+INSERT INTO {schema}controller AS c (id, alive_until, fresh_since) VALUES (?1, ?2 + ?3, ?2)
+ON CONFLICT (id) DO UPDATE SET
+	alive_until = excluded.alive_until,
+	fresh_since = CASE WHEN c.alive_until < ?2 THEN ?2 ELSE c.fresh_since END
+RETURNING fresh_since`)
+
+	replacedSQL = names.Expand(`SELECT s.id FROM {schema}session AS s WHERE s.controller_id = ?1 AND s.replaced = 1 ORDER BY s.id`)
+)
+
+// Beat implements [queue.Sessions].
+func (b *Backend) Beat(ctx context.Context, controller queue.ID, ttl time.Duration, now time.Time) (beat queue.Beat, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		var since int64
+		row := c.conn.Conn.QueryRowContext(ctx, beatSQL, controller[:], c.now, ttl.Microseconds())
+		if err := row.Scan(&since); err != nil {
+			return err
+		}
+		beat.Fresh = sqlqueue.Duration(c.now - since)
+		return c.each(ctx, func(rows *sql.Rows) error {
+			var id queue.SessionID
+			err := rows.Scan(&id)
+			beat.Ended = append(beat.Ended, id)
+			return err
+		}, replacedSQL, controller[:])
+	})
+	return beat, err
+}
+
+var (
+	knowControllerSQL = names.Expand(`
+INSERT INTO {schema}controller (id, alive_until, fresh_since) VALUES (?1, ?2, ?2) ON CONFLICT (id) DO NOTHING`)
+
+	replaceSQL = names.Expand(`UPDATE {schema}session SET ended_at = ?2, replaced = 1 WHERE worker = ?1 AND ended_at IS NULL`)
+
+	openSQL = names.Expand(`
+INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id`)
+)
+
+// OpenSession implements [queue.Sessions].
+func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.Time) (id queue.SessionID, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		if _, err := c.exec(ctx, knowControllerSQL, s.Controller[:], c.now); err != nil {
+			return err
+		}
+		if _, err := c.exec(ctx, replaceSQL, s.Worker, c.now); err != nil {
+			return err
+		}
+		return c.conn.Conn.QueryRowContext(ctx, openSQL, s.Controller[:], s.Worker, s.Instance, s.Labels.String(),
+			strings.Join(s.Pools, ","), s.Slots, s.Direct, c.now).Scan(&id)
+	})
+	return id, err
+}
+
+var (
+	loseSQL = names.Expand(`
+UPDATE {schema}session SET ended_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND ended_at IS NULL RETURNING id`)
+
+	releaseLostSQL = names.Expand(`
+UPDATE {schema}build AS b SET state = {queued}, session_id = NULL, deadline = NULL
+FROM json_each(?1) AS s
+WHERE b.session_id = s.value AND b.session_id IS NOT NULL AND b.state = {offered}`)
+)
+
+// LoseSessions implements [queue.Sessions].
+func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, now time.Time) error {
+	arg, err := list(sessions)
+	if err != nil {
+		return err
+	}
+	return b.change(ctx, now, func(ctx context.Context, c *change) error {
+		var lost []queue.SessionID
+		err := c.each(ctx, func(rows *sql.Rows) error {
+			var id queue.SessionID
+			err := rows.Scan(&id)
+			lost = append(lost, id)
+			return err
+		}, loseSQL, arg, c.now)
+		if err != nil {
+			return err
+		}
+		arg, err := list(lost)
+		if err != nil {
+			return err
+		}
+		_, err = c.exec(ctx, releaseLostSQL, arg)
+		return err
+	})
+}
+
+var (
+	sessionSQL = names.Expand(`SELECT s.worker, s.instance FROM {schema}session AS s WHERE s.id = ?1 AND s.ended_at IS NULL`)
+
+	workerLeasesSQL = names.Expand(leaseColumns + `FROM {schema}session AS w CROSS JOIN {schema}build AS b ON b.session_id = w.id
+WHERE w.worker = ?1 AND b.session_id IS NOT NULL`)
+)
+
+// Adopt implements [queue.Sessions].
+func (b *Backend) Adopt(
+	ctx context.Context, session queue.SessionID, held []queue.AttemptID, retry queue.Retry, now time.Time,
+) (leases []queue.Lease, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		var worker, instance string
+		err := c.conn.Conn.QueryRowContext(ctx, sessionSQL, session).Scan(&worker, &instance)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("session %d: %w", session, queue.ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		known, err := c.leases(ctx, workerLeasesSQL, worker)
+		if err != nil {
+			return err
+		}
+		found := make(map[queue.AttemptID]queue.Lease)
+		a := adoption{session: session, instance: instance}
+		for _, l := range known {
+			a.sort(&l, held, retry, c.now, found)
+		}
+		if err := a.carryOut(ctx, c); err != nil {
+			return err
+		}
+		if err := c.ended(ctx, worker, held, found); err != nil {
+			return err
+		}
+		for _, id := range held {
+			if l, ok := found[id]; ok {
+				leases = append(leases, l)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return leases, nil
+}

@@ -1,0 +1,157 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"io/fs"
+	"net/url"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	_ "modernc.org/sqlite" // the driver named "sqlite"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/queue"
+)
+
+// Errors of a schema that does not fit this code. [Backend.Ping] and [Backend.Migrate] return them, wrapped.
+var (
+	// ErrOutdated says that [Backend.Migrate] has not been called since this code was installed.
+	ErrOutdated = sqlqueue.ErrOutdated
+	// ErrTooNew says that a newer program has changed the schema so that this one must not use it.
+	ErrTooNew = sqlqueue.ErrTooNew
+)
+
+// names are those of the tables: SQLite has no schemas.
+var names = sqlqueue.WithPrefix("slipway_")
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations returns the files that [Backend.Migrate] runs, for those who want to read or check them. {schema} in them
+// stands for the prefix slipway_, and a state's name in braces for its number.
+func Migrations() fs.FS {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the directory is part of the program
+	}
+	return files
+}
+
+// Options configure [Open] and [New]. The zero value, and nil, mean the defaults.
+type Options struct {
+	// Timeout bounds every call, the wait for other writers included. Default: 5 s.
+	Timeout time.Duration
+	// Relaxed lets [Open] set synchronous to NORMAL: the file stays sound whatever happens, but a power failure may undo the last
+	// changes although they were acknowledged. A crash of the process undoes nothing. Default: false, synchronous is FULL.
+	Relaxed bool
+}
+
+func (o *Options) withDefaults() Options {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.Timeout <= 0 {
+		opts.Timeout = 5 * time.Second
+	}
+	return opts
+}
+
+// Open opens a database file for [New], and makes it if there is none: in WAL mode, so that readers and the one writer do not
+// wait for each other, with foreign keys, and with transactions that take the write lock when they begin. The directory must exist.
+//
+// The file must lie on a local disk: SQLite's locks do not work on network file systems.
+func Open(path string, o *Options) (*sql.DB, error) {
+	if path == "" {
+		return nil, errors.New("sqlitequeue: the path of the database is empty")
+	}
+	opts := o.withDefaults()
+	params := url.Values{
+		"_busy_timeout": {strconv.FormatInt(opts.Timeout.Milliseconds(), 10)},
+		"_foreign_keys": {"on"},
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {"FULL"},
+		"_txlock":       {"immediate"},
+	}
+	if opts.Relaxed {
+		params.Set("_synchronous", "NORMAL")
+	}
+	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: params.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	// One connection writes at a time; the others read. Opening one costs several statements, so they are kept.
+	conns := max(4, runtime.GOMAXPROCS(0))
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// A Backend keeps a queue in an SQLite database. It is safe for concurrent use, and any number of backends, in one or several
+// processes of one host, may work on the same file.
+type Backend struct {
+	db       *bun.DB
+	reader   *sqlqueue.Reader
+	migrator *sqlqueue.Migrator
+	opts     Options
+	// writer is held by who writes, so that the writers of a process wait in line here and not for SQLite's lock, which goes to
+	// whoever asks at the right moment.
+	writer chan struct{}
+}
+
+var _ queue.Backend = (*Backend)(nil)
+
+// New returns a backend on a database of the driver "sqlite" (modernc.org/sqlite), which stays the caller's to close. [Open] makes
+// one that fits; of another, all that is asked is that it be one database: a file, or memory with a single connection. How durable
+// changes are is up to its synchronous setting.
+//
+// New does not touch the database. Call [Backend.Migrate] once before anything else.
+func New(db *sql.DB, o *Options) (*Backend, error) {
+	if db == nil {
+		return nil, errors.New("sqlitequeue: the database is nil")
+	}
+	steps, err := sqlqueue.LoadMigrations(Migrations())
+	if err != nil {
+		return nil, err
+	}
+	bundb := bun.NewDB(db, sqlitedialect.New())
+	return &Backend{
+		db:       bundb,
+		reader:   sqlqueue.NewReader(bundb, names),
+		migrator: sqlqueue.NewMigrator(names, steps),
+		opts:     o.withDefaults(),
+		writer:   make(chan struct{}, 1),
+	}, nil
+}
+
+// Migrate brings the schema up to date, in one transaction. It may be called at each start, by several processes at
+// once. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
+// that it can use is left as it is.
+func (b *Backend) Migrate(ctx context.Context) error {
+	return b.change(ctx, time.Time{}, func(ctx context.Context, c *change) error {
+		return b.migrator.Apply(ctx, c.conn)
+	})
+}
+
+// Ping implements [queue.Records]. The error wraps [ErrOutdated] or [ErrTooNew] if the schema is the trouble.
+func (b *Backend) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	var made int
+	err := b.db.NewSelect().TableExpr("sqlite_schema").ColumnExpr("count(*)").
+		Where("name = ?", string(names.Table("schema_version"))).Scan(ctx, &made)
+	if err != nil {
+		return err
+	}
+	if made == 0 {
+		return ErrOutdated
+	}
+	return b.migrator.Check(ctx, b.db)
+}
