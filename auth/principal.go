@@ -25,7 +25,8 @@ type Principal struct {
 
 // Authorize returns nil if the caller may do p in the project. The error is
 // [ErrForbidden] if the role does not have the permission, and [ErrNotFound] if
-// it has, but the project is another's: what is in it does not exist for the caller.
+// it has, but the project is another's: what is in it does not exist for the
+// caller. For what belongs to no project, such as keys and pools, ask [Role.Can].
 func (c Principal) Authorize(p Permission, project string) error {
 	if !c.Role.Can(p) {
 		return ErrForbidden

@@ -19,6 +19,9 @@ import (
 const (
 	defaultSchema  = "slipway"
 	defaultTimeout = 5 * time.Second
+
+	// migrateTimeout covers waiting for another process that migrates.
+	migrateTimeout = time.Minute
 )
 
 // Options are the settings of a [Backend].
@@ -28,7 +31,7 @@ type Options struct {
 	Schema string
 
 	// Timeout bounds each operation, waiting for a connection included.
-	// [Backend.Migrate] is bounded by its context alone. Default: 5 s.
+	// [Backend.Migrate] has a minute. Default: 5 s.
 	Timeout time.Duration
 }
 

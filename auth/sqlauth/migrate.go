@@ -69,6 +69,8 @@ const (
 // on, and returns [ErrNewerSchema] if not. PostgreSQL's user needs the right to
 // create the schema unless it exists.
 func (b *Backend) Migrate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
 	err := b.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error { return b.migrate(ctx, tx) })
 	if err != nil {
 		return fmt.Errorf("sqlauth: migrate: %w", err)
