@@ -223,8 +223,7 @@ func (c *Cluster) launch() error {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	defer log.Close()
-	// Not bound to a context: the cluster ends by Stop or with this process.
-	cmd := exec.Command(filepath.Join(c.bin, "postgres"), c.args...) //nolint:noctx
+	cmd := exec.Command(filepath.Join(c.bin, "postgres"), c.args...) //nolint:noctx // it ends by Stop or with this process
 	cmd.Dir = c.dir
 	cmd.Env = serverEnv()
 	cmd.SysProcAttr = serverAttr(c.cred)

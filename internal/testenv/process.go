@@ -81,8 +81,7 @@ type janitor struct {
 }
 
 func startJanitor(dir string) (*janitor, error) {
-	// Not bound to a context: the janitor must outlive everything else.
-	cmd := exec.Command("/bin/sh", "-c", janitorScript, "slipway-janitor", dir) //nolint:noctx
+	cmd := exec.Command("/bin/sh", "-c", janitorScript, "slipway-janitor", dir) //nolint:noctx // it must outlive everything else
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	input, err := cmd.StdinPipe()
