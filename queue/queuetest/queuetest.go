@@ -19,6 +19,16 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		{"Release", releaseCases},
 		{"Finish", finishCases},
 		{"Cancel", cancelCases},
+		{"Maintain", maintainCases},
+		{"Session", sessionCases},
+		{"Sweep", sweepCases},
+		{"Adopt", adoptCases},
+		{"Log", logCases},
+		{"Artifact", artifactCases},
+		{"Record", recordCases},
+		{"Table", tableCases()},
+		{"Concurrency", concurrencyCases},
+		{"Context", contextCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

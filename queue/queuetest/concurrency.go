@@ -1,0 +1,345 @@
+package queuetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// crowd is how many goroutines do the same thing at once.
+const crowd = 8
+
+var concurrencyCases = []testCase{
+	{
+		"ClaimOnce",
+		"A method may be called by any number of goroutines at once: each claim of a build has an epoch of its own, one above the last.",
+		func(s *subject) {
+			builds := s.drafts(60)
+			s.submit(builds...)
+			s.maintain(s.rules())
+			class := s.class(builds[0].Pool, builds[0].Labels)
+			var sessions []queue.SessionID
+			for range crowd {
+				sessions = append(sessions, s.worker())
+			}
+			var mu sync.Mutex
+			epochs := make(map[queue.ID][]int64)
+			var finished atomic.Int64
+			s.together(func(i int) error {
+				demand := []queue.Demand{{Class: class, Slots: []queue.SessionID{sessions[i], sessions[i], sessions[i]}}}
+				for finished.Load() < int64(len(builds)) {
+					claimed, err := s.Claim(s.ctx, demand, offerTime, s.now)
+					if err != nil {
+						return err
+					}
+					for _, c := range claimed {
+						mu.Lock()
+						epochs[c.Build] = append(epochs[c.Build], c.Epoch)
+						mu.Unlock()
+						ended, err := s.work(c)
+						if err != nil {
+							return err
+						}
+						if ended {
+							finished.Add(1)
+						}
+					}
+				}
+				return nil
+			})
+			for _, b := range builds {
+				got := s.get(b)
+				slices.Sort(epochs[b.ID])
+				for i, epoch := range epochs[b.ID] {
+					if epoch != int64(i+1) {
+						s.Errorf("build %v was claimed with epochs %v", b.ID, epochs[b.ID])
+						break
+					}
+				}
+				if got.State != queue.Succeeded || got.Epoch != int64(len(epochs[b.ID])) || got.AttemptsUsed != 1 {
+					s.Errorf("build is %s after epochs %v", describe(got), epochs[b.ID])
+				}
+			}
+		},
+	},
+	{
+		"SubmitTwins",
+		"If an id is taken, nothing is inserted: of several submits of one id at once, one counts.",
+		func(s *subject) {
+			id := queue.NewID()
+			builds := s.drafts(crowd)
+			var won atomic.Int64
+			s.together(func(i int) error {
+				b := builds[i]
+				b.ID, b.Spec = id, fmt.Appendf(nil, "spec %d", i)
+				err := s.Submit(s.ctx, []queue.NewBuild{b}, s.now)
+				if err == nil {
+					won.Add(1)
+				}
+				if errors.Is(err, queue.ErrConflict) {
+					return nil
+				}
+				return err
+			})
+			if won.Load() != 1 {
+				s.Errorf("%d submits of one id counted", won.Load())
+			}
+		},
+	},
+	{
+		"FinishTwins",
+		"Finishing an attempt again returns the same result: of several reports at once, one counts and all get its result.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			id := s.running(b, s.worker())
+			outcomes := []queue.State{queue.Succeeded, queue.Failed, queue.TimedOut, queue.Canceled}
+			results := make([]queue.State, crowd)
+			s.together(func(i int) error {
+				done, err := s.Finish(s.ctx, []queue.Completion{report(id, outcomes[i%len(outcomes)])}, retry, s.now)
+				if err == nil && len(done) == 1 {
+					results[i] = done[0].State
+				}
+				return err
+			})
+			got := s.get(b)
+			for _, r := range results {
+				if r != got.State {
+					s.Errorf("reports led to %v, the build is %v", results, got.State)
+				}
+			}
+			if rows := s.attempts(b); len(rows) != 1 || rows[0].Outcome != got.State {
+				s.Errorf("attempts are %v, the build is %v", rows, got.State)
+			}
+		},
+	},
+	{
+		"AcceptOrElse",
+		"Each arrow is one conditional change: of an accept, a release and a cancel of one offer, those that count fit together.",
+		func(s *subject) {
+			for range 10 {
+				b := s.draft()
+				s.queued(b)
+				session := s.worker()
+				id := s.offered(b, session)
+				var accepted, released int
+				var canceled queue.State
+				s.together(func(i int) error {
+					switch i {
+					case 0:
+						done, err := s.Accept(s.ctx, []queue.Acceptance{acceptance(id, session)}, s.now)
+						accepted = len(done)
+						return err
+					case 1:
+						done, err := s.Release(s.ctx, []queue.AttemptID{id}, avoid, s.now)
+						released = len(done)
+						return err
+					case 2:
+						var err error
+						canceled, err = s.Cancel(s.ctx, b.Project, b.ID, "", force, s.now)
+						return err
+					}
+					return nil
+				})
+				if accepted+released > 1 {
+					s.Errorf("one offer was both accepted and released")
+				}
+				want := queue.Canceled
+				if accepted == 1 {
+					want = queue.Cancelling
+				}
+				if got := s.get(b); canceled != want || got.State != want || got.AttemptsUsed != accepted {
+					s.Errorf("accepted %d, released %d, canceled as %v: build is %s", accepted, released, canceled, describe(got))
+				}
+			}
+		},
+	},
+	{
+		"AppendRacesFinish",
+		"Finish fences the log: an append that races it comes wholly before it or does not count.",
+		func(s *subject) {
+			for range 5 {
+				b := s.draft()
+				s.queued(b)
+				id := s.running(b, s.worker())
+				var stored [crowd]int64
+				var atEnd int64
+				s.together(func(i int) error {
+					if i == 0 {
+						if _, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now); err != nil {
+							return err
+						}
+						page, err := s.ReadLog(s.ctx, b.Project, id, 0, 1)
+						atEnd = page.Length
+						return err
+					}
+					for offset := int64(0); ; {
+						chunk := queue.LogChunk{AttemptID: id, Offset: offset, Data: []byte("0123456789")[offset%10:]}
+						lengths, err := s.AppendLogs(s.ctx, []queue.LogChunk{chunk}, s.now)
+						if err != nil || len(lengths) == 0 {
+							return err
+						}
+						offset = lengths[0].Length
+						stored[i] = offset
+					}
+				})
+				got := s.log(b, id.Epoch)
+				if int64(len(got)) != atEnd {
+					s.Errorf("the log had %d bytes when Finish returned, %d now", atEnd, len(got))
+				}
+				for i, c := range got {
+					if c != byte('0'+i%10) {
+						s.Fatalf("log is %q", got)
+					}
+				}
+				if most := slices.Max(stored[:]); most > atEnd {
+					s.Errorf("an append was acknowledged at %d bytes, the log has %d", most, atEnd)
+				}
+				if rows := s.attempts(b); len(rows) != 1 || rows[0].LogLength != atEnd {
+					s.Errorf("attempts are %v, the log has %d bytes", rows, atEnd)
+				}
+			}
+		},
+	},
+	{
+		"SessionTwins",
+		"OpenSession ends any other session of the same worker: of several at once, one stays.",
+		func(s *subject) {
+			builds := s.drafts(2 * crowd)
+			s.submit(builds...)
+			s.maintain(s.rules())
+			facts := s.facts()
+			s.beat(facts.Controller)
+			var sessions [crowd]queue.SessionID
+			s.together(func(i int) (err error) {
+				sessions[i], err = s.OpenSession(s.ctx, facts, s.now)
+				return err
+			})
+			live := 0
+			for _, session := range sessions {
+				if len(s.claim(builds[0], session)) == 1 {
+					live++
+				}
+			}
+			if ended := s.beat(facts.Controller).Ended; live != 1 || len(ended) != crowd-1 {
+				s.Errorf("%d sessions of one worker are live and %v have ended, want 1 and %d", live, ended, crowd-1)
+			}
+		},
+	},
+	{
+		"MaintainTwins",
+		"Maintain may run in many processes at once: what is due is moved once.",
+		func(s *subject) {
+			builds := s.drafts(40)
+			for i := range builds {
+				builds[i].QueueTimeout = runTimeout
+			}
+			s.submit(builds...)
+			maintain := func(what string, count func(queue.Maintained) int, want int64) {
+				s.Helper()
+				var sum atomic.Int64
+				s.together(func(int) error {
+					for {
+						done, err := s.Maintain(s.ctx, s.rules(), s.now)
+						sum.Add(int64(count(done)))
+						if err != nil || !done.More {
+							return err
+						}
+					}
+				})
+				sum.Add(int64(count(s.maintain(s.rules()))))
+				if sum.Load() != want {
+					s.Errorf("%d %s in all, want %d", sum.Load(), what, want)
+				}
+			}
+			maintain("queued", func(m queue.Maintained) int { return m.Queued }, 40)
+			s.wantHead(builds[0], 40)
+			s.pass(2 * runTimeout)
+			maintain("expired", func(m queue.Maintained) int { return m.Expired }, 40)
+		},
+	},
+	{
+		"ClassesWhileInterning",
+		"A class never becomes visible after one with a higher id, so that a reader who remembers the highest misses none.",
+		func(s *subject) {
+			var drafts [crowd][]queue.NewBuild
+			for i := range drafts {
+				for range 5 {
+					drafts[i] = append(drafts[i], s.draft())
+				}
+			}
+			var writers atomic.Int64
+			writers.Store(crowd - 1)
+			var seen []queue.Class
+			s.together(func(i int) error {
+				if i == 0 {
+					for last := queue.ClassID(0); ; {
+						open := writers.Load()
+						page, err := s.Classes(s.ctx, last, 3)
+						if err != nil || open == 0 && len(page) == 0 {
+							return err
+						}
+						for _, c := range page {
+							seen, last = append(seen, c), c.ID
+						}
+					}
+				}
+				defer writers.Add(-1)
+				for _, b := range drafts[i] {
+					if err := s.Submit(s.ctx, []queue.NewBuild{b}, s.now); err != nil {
+						return err
+					}
+					if _, err := s.Maintain(s.ctx, s.rules(), s.now); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			all, err := s.Classes(s.ctx, 0, 1000)
+			s.must(err)
+			if len(all) != 5*(crowd-1) || len(seen) != len(all) {
+				s.Errorf("a reader who remembers the highest class found %d of %d, want %d", len(seen), len(all), 5*(crowd-1))
+			}
+		},
+	},
+}
+
+// together runs f in a crowd of goroutines, lets them go at the same moment, and reports their errors.
+func (s *subject) together(f func(i int) error) {
+	s.Helper()
+	var wg sync.WaitGroup
+	errs := make([]error, crowd)
+	start := make(chan struct{})
+	for i := range crowd {
+		wg.Go(func() {
+			<-start
+			errs[i] = f(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+	s.must(errors.Join(errs...))
+}
+
+// work gives a claimed build back the first time if its id says so, or carries it through. It reports whether the build ended.
+func (s *subject) work(c queue.Claimed) (ended bool, err error) {
+	ctx, id := context.Context(s.ctx), c.AttemptID
+	if c.Epoch == 1 && id.Build[15]%3 == 0 {
+		_, err := s.Release(ctx, []queue.AttemptID{id}, 0, s.now)
+		return false, err
+	}
+	accepted, err := s.Accept(ctx, []queue.Acceptance{acceptance(id, c.Session)}, s.now)
+	if err != nil || len(accepted) != 1 {
+		return false, fmt.Errorf("accept of %v: %v, %w", id, accepted, err)
+	}
+	done, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now)
+	if err != nil || len(done) != 1 {
+		return false, fmt.Errorf("finish of %v: %v, %w", id, done, err)
+	}
+	return true, nil
+}
