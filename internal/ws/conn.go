@@ -1,0 +1,207 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// A Kind tells the two kinds of messages apart.
+type Kind uint8
+
+const (
+	// Control messages are text frames.
+	Control Kind = iota + 1
+	// Log messages are binary frames.
+	Log
+)
+
+// A Handler is given each message in the order of arrival, one at a time. Its data is good until it returns. Its context ends
+// as soon as the connection begins to end.
+//
+// Reading waits for the handler, so a slow one slows the peer down. An error ends the connection: with the code and the
+// reason of a [*CloseError] that it is or wraps, else with 1011 and no reason.
+type Handler func(ctx context.Context, kind Kind, data []byte) error
+
+// A Conn is one side of a WebSocket connection. Its methods may be called by any number of goroutines at once.
+//
+// Run must be called once; a Conn that is not run is given back with CloseNow.
+type Conn struct {
+	socket  *websocket.Conn
+	options Options
+
+	control chan []byte
+	logs    chan []byte
+	pongs   chan string // at most the newest
+
+	once   sync.Once
+	ending chan struct{} // closed when last is set
+	last   farewell
+}
+
+// A farewell is how a connection ends. It is set once.
+type farewell struct {
+	cause error
+	// code is what the close frame says; zero: none is sent.
+	code   int
+	reason string
+	// flush says that what waits in the control lane is sent before.
+	flush bool
+	// broken says that the writing side found out, so that the peer's reason may still wait to be read.
+	broken bool
+}
+
+func newConn(socket *websocket.Conn, o Options) *Conn {
+	c := &Conn{
+		socket:  socket,
+		options: o,
+		control: make(chan []byte, o.ControlLane),
+		logs:    make(chan []byte, o.LogLane),
+		pongs:   make(chan string, 1),
+		ending:  make(chan struct{}),
+	}
+	// The library would answer on the reading goroutine. Here only one goroutine writes.
+	socket.SetPingHandler(c.pinged)
+	socket.SetPongHandler(func(string) error { return c.alive() })
+	socket.SetCloseHandler(func(int, string) error { return nil })
+	return c
+}
+
+// Subprotocol returns the name of the subprotocol that both sides speak.
+func (c *Conn) Subprotocol() string { return c.socket.Subprotocol() }
+
+// Run reads, handles and writes until the connection ends, and returns why:
+//
+//   - nil after [Conn.Close], and [ErrClosed] after [Conn.CloseNow];
+//   - a [*CloseError] if the peer closed;
+//   - the cause of ctx's end, after closing with 1001;
+//   - the error that handle returned;
+//   - [ErrReadTimeout], [ErrWriteTimeout], [ErrBacklog] or [ErrTooBig];
+//   - an error of the network, or of a peer that does not keep to RFC 6455.
+//
+// The handler runs on the goroutine of Run's caller. Messages that arrive after the connection has begun to end are not handled.
+// Run returns [Options.CloseTimeout] after that at the latest, or else when the handler does.
+func (c *Conn) Run(ctx context.Context, handle Handler) error {
+	handling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var writer, watcher sync.WaitGroup
+	done := make(chan struct{})
+	defer func() {
+		// The end has come already, unless the handler panicked.
+		c.end(farewell{cause: ErrClosed, code: codeInternal})
+		writer.Wait()
+		close(done)
+		watcher.Wait()
+		c.socket.Close()
+	}()
+	writer.Go(c.write)
+	watcher.Go(func() { c.watch(ctx, cancel, done) })
+
+	peer := c.read(handling, handle)
+	if peer != nil && c.last.broken {
+		return peer
+	}
+	return c.last.cause
+}
+
+// watch begins the end when ctx does, and bounds how long the end may take.
+func (c *Conn) watch(ctx context.Context, cancel context.CancelFunc, done <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+		c.end(farewell{cause: context.Cause(ctx), code: codeGoingAway, flush: true})
+	case <-c.ending:
+	}
+	cancel()
+	fuse := time.NewTimer(c.options.CloseTimeout)
+	defer fuse.Stop()
+	select {
+	case <-done:
+	case <-fuse.C:
+		c.socket.Close()
+	}
+}
+
+// SendControl puts a control message into its lane. Nil says that it will be written if the connection lives long enough.
+// The Conn keeps data, which must not be changed any more.
+//
+// A full lane makes SendControl wait, until ctx ends; after [Options.WriteTimeout] the connection is dropped with [ErrBacklog].
+// Once the connection begins to end the error is [ErrClosed].
+func (c *Conn) SendControl(ctx context.Context, data []byte) error {
+	if sent, err := c.trySend(c.control, data); sent || err != nil {
+		return err
+	}
+	patience := time.NewTimer(c.options.WriteTimeout)
+	defer patience.Stop()
+	err := c.send(ctx, c.control, data, patience.C)
+	if errors.Is(err, ErrBacklog) {
+		c.drop(ErrBacklog)
+	}
+	return err
+}
+
+// SendLog is like SendControl, for a log message, but a full lane makes it wait for as long as the connection and ctx last.
+func (c *Conn) SendLog(ctx context.Context, data []byte) error {
+	if sent, err := c.trySend(c.logs, data); sent || err != nil {
+		return err
+	}
+	return c.send(ctx, c.logs, data, nil)
+}
+
+func (c *Conn) trySend(lane chan<- []byte, data []byte) (bool, error) {
+	if c.ended() {
+		return false, ErrClosed
+	}
+	select {
+	case lane <- data:
+		return true, nil
+	default:
+		return false, nil
+	}
+}
+
+func (c *Conn) send(ctx context.Context, lane chan<- []byte, data []byte, patience <-chan time.Time) error {
+	select {
+	case lane <- data:
+		return nil
+	case <-c.ending:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-patience:
+		return ErrBacklog
+	}
+}
+
+// Close begins the end: what waits in the control lane is written, then a close frame with the code and the reason, cut to 123
+// bytes. It does not wait; Run returns when the peer has confirmed. A code that may not be sent becomes 1011. Only the first end counts.
+func (c *Conn) Close(code int, reason string) {
+	c.end(farewell{code: sendable(code), reason: clip(reason), flush: true})
+}
+
+// CloseNow drops the connection without a word.
+func (c *Conn) CloseNow() { c.drop(ErrClosed) }
+
+func (c *Conn) end(f farewell) {
+	c.once.Do(func() {
+		c.last = f
+		close(c.ending)
+	})
+}
+
+// drop ends the connection where saying why is of no use.
+func (c *Conn) drop(cause error) {
+	c.end(farewell{cause: cause})
+	c.socket.Close()
+}
+
+func (c *Conn) ended() bool {
+	select {
+	case <-c.ending:
+		return true
+	default:
+		return false
+	}
+}
