@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,7 +101,7 @@ func leakyComparisons(fset *token.FileSet, file *ast.File) []string {
 				report(n)
 			}
 		case *ast.CallExpr:
-			if f, ok := n.Fun.(*ast.SelectorExpr); ok && comparesEarly(f) && anyMentions(n.Args) {
+			if f, ok := n.Fun.(*ast.SelectorExpr); ok && comparesEarly(f) && slices.ContainsFunc(n.Args, mentions) {
 				report(n)
 			}
 		}
@@ -126,15 +127,6 @@ func harmless(e ast.Expr) bool {
 	case *ast.CallExpr:
 		f, ok := e.Fun.(*ast.Ident)
 		return ok && f.Name == "len"
-	}
-	return false
-}
-
-func anyMentions(args []ast.Expr) bool {
-	for _, a := range args {
-		if mentions(a) {
-			return true
-		}
 	}
 	return false
 }
