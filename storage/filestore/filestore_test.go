@@ -173,12 +173,45 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	canceling := io.MultiReader(bytes.NewReader(data[:1000]), readerFunc(func([]byte) (int, error) { cancel(); return 0, nil }))
+	canceling := io.MultiReader(bytes.NewReader(data[:1000]), readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	}))
 	if err := s.Put(ctx, "p", blob, canceling); !errors.Is(err, context.Canceled) {
 		t.Errorf("Put canceled: %v", err)
 	}
 	if after := tree(t, dir); !maps.Equal(before, after) {
 		t.Errorf("failed Puts left %v", slices.Sorted(maps.Keys(after)))
+	}
+}
+
+// A Put that comes second leaves the file of the first where it is.
+func TestPutNeverReplaces(t *testing.T) {
+	dir := t.TempDir()
+	s := storage.New(open(t, dir), nil)
+	data := []byte("some bytes")
+	file := func() fs.FileInfo {
+		name := describe(data).Digest.String()
+		fi, err := os.Stat(filepath.Join(dir, "blobs", "p", name[:2], name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi
+	}
+	var first fs.FileInfo
+	r := bytes.NewReader(data)
+	slow := readerFunc(func(p []byte) (int, error) {
+		if first == nil {
+			mustPut(t, s, "p", data)
+			first = file()
+		}
+		return r.Read(p)
+	})
+	if err := s.Put(t.Context(), "p", describe(data), slow); err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(first, file()) {
+		t.Error("the second Put replaced the file")
 	}
 }
 
