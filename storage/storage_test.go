@@ -110,6 +110,28 @@ func (l *lazy) Read(p []byte) (int, error) {
 	return l.r.Read(p)
 }
 
+// canceler cancels in its first Read and counts all of them.
+type canceler struct {
+	cancel context.CancelFunc
+	reads  int
+}
+
+func (c *canceler) Read(p []byte) (int, error) {
+	c.cancel()
+	c.reads++
+	return copy(p, "."), nil
+}
+
+func TestPutStopsReadingWhenCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &canceler{cancel: cancel}
+	s := storage.New(memstore.New(), nil)
+	err := s.Put(ctx, "p", describe(make([]byte, 1000)), r)
+	if !errors.Is(err, context.Canceled) || r.reads != 1 {
+		t.Errorf("Put: %v after %d Reads, want context.Canceled after 1", err, r.reads)
+	}
+}
+
 func TestPutDeclaration(t *testing.T) {
 	s := storage.New(memstore.New(), nil)
 	empty := describe(nil).Digest
