@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 			}
 		})
 	}
+	t.Run("Walk", func(t *testing.T) { walkRandomly(t, open(t)) })
 }
 
 // A testCase checks one sentence of the contract.

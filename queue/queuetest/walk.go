@@ -1,0 +1,192 @@
+package queuetest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// walkRandomly makes calls that were drawn at random and checks after each that what always holds holds.
+func walkRandomly(t *testing.T, b queue.Backend) {
+	base := newSubject(t, b)
+	walks := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		walks++
+		base.now = base.now.Add(long) // what an earlier walk has left behind is over
+		s := *base
+		s.reporter = rt
+		w := &walk{subject: &s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight)}
+		w.sweeper = s.fresh()
+		for _, worker := range []string{"a", "b"} {
+			facts := s.facts()
+			facts.Worker = fmt.Sprintf("walker-%d-%s", walks, worker)
+			w.workers = append(w.workers, facts)
+			w.sessions = append(w.sessions, s.open(facts))
+		}
+		for _, g := range rapid.SliceOfN(genes, 20, 30).Draw(rt, "steps") {
+			st := w.decode(g)
+			rt.Logf("%s", st.name)
+			w.take(st)
+		}
+	})
+}
+
+// A gene is a step that was drawn before it is known what there will be to choose from: each number chooses among what there is.
+type gene struct{ Call, Build, Attempt, Session, Detail int }
+
+var genes = rapid.Custom(func(t *rapid.T) gene {
+	return gene{
+		Call:    rapid.IntRange(0, len(calls)-1).Draw(t, "call"),
+		Build:   rapid.IntRange(0, 3).Draw(t, "build"),
+		Attempt: rapid.IntRange(0, 5).Draw(t, "attempt"),
+		Session: rapid.IntRange(0, 7).Draw(t, "session"),
+		Detail:  rapid.IntRange(0, 9).Draw(t, "detail"),
+	}
+})
+
+// A step is one call of a backend.
+type step struct {
+	name string
+	// fence is the attempt that the call writes for, zero if it is not fenced, and needs the states in which it may.
+	fence queue.AttemptID
+	needs []queue.State
+	do    func()
+}
+
+// A walk knows what its steps have made.
+type walk struct {
+	*subject
+	project  string
+	builds   []queue.NewBuild
+	workers  []queue.NewSession
+	sessions []queue.SessionID
+	claims   []queue.Claimed
+	sweeper  queue.ID
+	seen     map[queue.ID]*sight
+}
+
+// A sight is a build as it was seen last.
+type sight struct {
+	build queue.Build
+	text  string
+	ended map[int64]string // attempts that have ended
+}
+
+// take makes a call and checks what always holds.
+func (w *walk) take(st step) {
+	w.Helper()
+	if old := w.seen[st.fence.Build]; old != nil && (old.build.Epoch != st.fence.Epoch || !slices.Contains(st.needs, old.build.State)) {
+		w.unchanged(st.name+", which is stale,", st.do, w.builds...)
+		return
+	}
+	st.do()
+	for _, b := range w.builds {
+		w.look(b)
+	}
+}
+
+// look checks a build against what was seen of it last.
+func (w *walk) look(b queue.NewBuild) {
+	w.Helper()
+	got, rows := w.get(b), w.attempts(b)
+	w.checkBuild(got, rows)
+	old := w.seen[b.ID]
+	if old == nil {
+		old = &sight{ended: make(map[int64]string)}
+		w.seen[b.ID] = old
+	} else {
+		w.checkMove(*old, got)
+	}
+	for _, a := range rows {
+		if was, ended := old.ended[a.Epoch]; ended && describeAttempt(a) != was {
+			w.Fatalf("attempt that had ended was\n%s, is\n%s", was, describeAttempt(a))
+		}
+		if !a.EndedAt.IsZero() {
+			old.ended[a.Epoch] = describeAttempt(a)
+		}
+	}
+	old.build, old.text = got, describe(got)
+}
+
+// checkBuild checks that what is stored of a build fits together.
+func (w *walk) checkBuild(b queue.Build, rows []queue.Attempt) {
+	w.Helper()
+	fail := func(what string) { w.Helper(); w.Fatalf("%s: build is %s, attempts are %+v", what, describe(b), rows) }
+	if !b.State.Valid() || b.State.Terminal() == b.FinishedAt.IsZero() {
+		fail("a build has an end exactly if its state is terminal")
+	}
+	if b.AttemptsUsed != len(rows) || b.AttemptsUsed > b.MaxAttempts || int64(b.AttemptsUsed) > b.Epoch {
+		fail("attempts used are those that were accepted, never more than allowed or claimed")
+	}
+	last := int64(0)
+	for i, a := range rows {
+		if a.Epoch <= last || a.Epoch > b.Epoch {
+			fail("epochs of attempts grow, up to the build's")
+		}
+		last = a.Epoch
+		if lasting := i == len(rows)-1 && b.State.Leased(); lasting != a.EndedAt.IsZero() || lasting != (a.Outcome == 0) {
+			fail("the newest attempt lasts exactly while it is leased")
+		}
+	}
+	if b.State.Leased() && last != b.Epoch {
+		fail("the leased attempt is the one with the build's epoch")
+	}
+}
+
+// checkMove checks that a build became what it may become.
+func (w *walk) checkMove(old sight, got queue.Build) {
+	w.Helper()
+	switch {
+	case got.Epoch < old.build.Epoch:
+		w.Fatalf("the epoch fell from %d to %d", old.build.Epoch, got.Epoch)
+	case old.build.State.Terminal() && describe(got) != old.text:
+		w.Fatalf("a build that had ended as\n%s is\n%s", old.text, describe(got))
+	case !reachable(old.build.State, got.State):
+		w.Fatalf("a build that was %v became %v", old.build.State, got.State)
+	}
+}
+
+// reachable reports whether events can lead from one state to another.
+func reachable(from, to queue.State) bool {
+	found := []queue.State{from}
+	for i := 0; i < len(found); i++ {
+		for _, next := range queue.States() {
+			if found[i].CanBecome(next) && !slices.Contains(found, next) {
+				found = append(found, next)
+			}
+		}
+	}
+	return slices.Contains(found, to)
+}
+
+// pick returns one of all; there must be some.
+func pick[T any](all []T, i int) T { return all[i%len(all)] }
+
+// attempt returns an attempt to write for: usually one of the newest, sometimes one that there never was.
+func (w *walk) attempt(g gene) (queue.Claimed, bool) {
+	if len(w.claims) == 0 {
+		return queue.Claimed{}, false
+	}
+	c := w.claims[max(0, len(w.claims)-1-g.Attempt)]
+	if g.Detail == 9 {
+		c.Epoch++
+	}
+	return c, true
+}
+
+// session returns a session, usually one of the newest.
+func (w *walk) session(g gene) queue.SessionID {
+	return w.sessions[max(0, len(w.sessions)-1-g.Session%4)]
+}
+
+// delay is a time that lets something run out, or nothing.
+func (g gene) delay() time.Duration {
+	return []time.Duration{
+		retry.Base + time.Second, grace + time.Second, offerTime + time.Second, force + time.Second, retry.Max + time.Second, runTimeout + slack, 0,
+	}[g.Detail%7]
+}
