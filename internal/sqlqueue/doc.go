@@ -27,7 +27,7 @@
 //	  id              id, primary key
 //	  project, pool   text
 //	  labels          labels required of a worker
-//	  class_id        int, null until interned; references class(id)
+//	  class_id        int, null until interned: the id of a class
 //	  state           state
 //	  rank            bigint: the store's clock in microseconds at submit; kept when the build is requeued
 //	  spec            bytes, null if empty

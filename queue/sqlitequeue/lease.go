@@ -28,7 +28,7 @@ type lease struct {
 }
 
 // leaseColumns begins every statement that reads leases from build as b. Whatever narrows the search stands first in its
-// FROM: a CROSS JOIN keeps SQLite from turning that round.
+// FROM: a CROSS JOIN keeps SQLite from turning that round, and INDEXED BY from searching by what narrows less.
 const leaseColumns = `SELECT b.id, b.epoch, b.state, b.session_id, b.worker, b.project, b.attempts_used, b.max_attempts,
 	b.started_at, b.run_timeout, b.token_hash, b.source_digest, b.source_size, b.reason,
 	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.epoch = b.epoch), 0),
@@ -81,7 +81,8 @@ var (
 	leasesSQL = names.Expand(leaseColumns + `FROM {schema}session AS s CROSS JOIN {schema}build AS b ON b.session_id = s.id
 WHERE s.controller_id = ? AND s.ended_at IS NULL AND b.session_id IS NOT NULL ORDER BY b.id`)
 
-	cancelsSQL = names.Expand(leaseColumns + `FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
+	cancelsSQL = names.Expand(leaseColumns + `FROM {schema}build AS b INDEXED BY {schema}build_cancelling
+CROSS JOIN {schema}session AS s ON s.id = b.session_id
 WHERE b.state = {cancelling} AND s.controller_id = ? AND s.ended_at IS NULL ORDER BY b.id`)
 )
 

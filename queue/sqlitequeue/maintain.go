@@ -113,9 +113,10 @@ SELECT count(*) FROM {schema}controller WHERE id = ?1 AND alive_until >= ?2 AND 
 	// What is past its deadline as well is left to time out.
 	goneSQL = names.Expand(leaseColumns + `FROM (
 	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1 - ?2
-	UNION
-	SELECT s.id FROM {schema}controller AS c CROSS JOIN {schema}session AS s ON s.controller_id = c.id WHERE c.alive_until <= ?1 - ?2
-) AS g CROSS JOIN {schema}build AS b ON b.session_id = g.id
+	UNION ALL
+	SELECT s.id FROM {schema}controller AS c CROSS JOIN {schema}session AS s ON s.controller_id = c.id
+	WHERE c.alive_until <= ?1 - ?2 AND (s.ended_at IS NULL OR s.ended_at > ?1 - ?2)
+) AS g CROSS JOIN {schema}build AS b INDEXED BY {schema}build_leased ON b.session_id = g.id
 WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.deadline > ?1 LIMIT ?3`)
 )
 

@@ -23,16 +23,17 @@ const acceptances = `(
 	FROM json_each(?1)
 )`
 
+// The + keeps SQLite from searching by session, which holds many builds.
 var acceptSQL = names.Expand(`
 UPDATE {schema}build AS b SET
 	state = {running}, attempts_used = b.attempts_used + 1, token_hash = a.hash, started_at = ?2, deadline = ?2 + b.run_timeout + a.slack
 FROM ` + acceptances + ` AS a
-WHERE b.id = a.id AND b.epoch = a.epoch AND b.session_id = a.session AND b.state = {offered}`)
+WHERE b.id = a.id AND b.epoch = a.epoch AND +b.session_id = a.session AND b.state = {offered}`)
 
 // What was accepted now is told together with what had been before.
 var acceptedSQL = names.Expand(`
 SELECT b.id, b.epoch FROM ` + acceptances + ` AS a CROSS JOIN {schema}build AS b
-ON b.id = a.id AND b.epoch = a.epoch AND b.session_id = a.session AND b.token_hash = a.hash AND b.state IN ({running}, {cancelling})
+ON b.id = a.id AND b.epoch = a.epoch AND +b.session_id = a.session AND b.token_hash = a.hash AND b.state IN ({running}, {cancelling})
 ORDER BY a.n`)
 
 // Accept implements [queue.Transitions].

@@ -42,7 +42,7 @@ CREATE TABLE {schema}build (
 	project       TEXT NOT NULL CHECK (project <> ''),
 	pool          TEXT NOT NULL CHECK (pool <> ''),
 	labels        TEXT NOT NULL,
-	class_id      INTEGER REFERENCES {schema}class (id),
+	class_id      INTEGER,
 	state         INTEGER NOT NULL CHECK (state BETWEEN {held} AND {lost}),
 	rank          INTEGER NOT NULL,
 	source_digest BLOB CHECK (length(source_digest) = 32),

@@ -1,0 +1,228 @@
+package sqlitequeue
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/uptrace/bun"
+
+	"github.com/slipway-build/slipway/internal/testenv"
+	"github.com/slipway-build/slipway/queue"
+)
+
+// plans are the statements of this package, each with the indexes that its plan must name for the tables that grow.
+var plans = map[string]struct {
+	sql     string
+	indexes []string
+}{
+	"submit":    {submitSQL, []string{"autoindex_slipway_class_1"}},
+	"probe":     {probeSQL, []string{"slipway_build_queued"}},
+	"members":   {membersSQL, []string{"INTEGER PRIMARY KEY"}},
+	"pick":      {pickSQL, []string{"slipway_build_queued"}},
+	"claim":     {claimSQL, []string{"autoindex_slipway_build_1"}},
+	"accept":    {acceptSQL, []string{"autoindex_slipway_build_1"}},
+	"accepted":  {acceptedSQL, []string{"autoindex_slipway_build_1"}},
+	"release":   {releaseSQL, []string{"autoindex_slipway_build_1"}},
+	"fence":     {fenceSQL, []string{"autoindex_slipway_build_1", "h USING PRIMARY KEY"}},
+	"leases":    {leasesSQL, []string{"slipway_session_controller", "slipway_build_leased"}},
+	"cancels":   {cancelsSQL, []string{"slipway_build_cancelling"}},
+	"finished":  {finishedSQL, []string{"a USING PRIMARY KEY"}},
+	"end":       {endAttemptSQL, []string{"autoindex_slipway_build_1"}},
+	"close log": {closeLogSQL, []string{"autoindex_slipway_build_1", "h USING PRIMARY KEY"}},
+	"end build": {endBuildSQL, []string{"autoindex_slipway_build_1"}},
+	"cancel":    {cancelSQL, []string{"autoindex_slipway_build_1"}},
+	"state":     {stateSQL, []string{"autoindex_slipway_build_1"}},
+
+	"expire":          {expireSQL, []string{"slipway_build_expires"}},
+	"release overdue": {releaseOverdueSQL, []string{"slipway_build_deadline"}},
+	"release ended":   {releaseEndedSQL, []string{"slipway_build_deadline", "INTEGER PRIMARY KEY"}},
+	"overdue":         {overdueSQL, []string{"slipway_build_deadline"}},
+	"fresh":           {freshSQL, []string{"PRIMARY KEY"}},
+	"gone":            {goneSQL, []string{"slipway_session_ended", "slipway_session_controller", "slipway_build_leased"}},
+	"intern":          {internSQL, []string{"slipway_build_new"}},
+	"admit new":       {admitNewSQL, []string{"slipway_build_new", "autoindex_slipway_class_1"}},
+	"admit due":       {admitDueSQL, []string{"slipway_build_due"}},
+	"forget sessions": {forgetSessionsSQL, []string{"slipway_session_ended", "slipway_build_leased"}},
+	"forget":          {forgetControllersSQL, []string{"slipway_session_controller"}},
+
+	"beat":          {beatSQL, nil},
+	"replaced":      {replacedSQL, []string{"slipway_session_controller"}},
+	"controller":    {knowControllerSQL, nil},
+	"replace":       {replaceSQL, []string{"slipway_session_live"}},
+	"open":          {openSQL, nil},
+	"lose":          {loseSQL, []string{"INTEGER PRIMARY KEY"}},
+	"release lost":  {releaseLostSQL, []string{"slipway_build_leased"}},
+	"session":       {sessionSQL, []string{"INTEGER PRIMARY KEY"}},
+	"worker leases": {workerLeasesSQL, []string{"slipway_session_worker", "slipway_build_leased"}},
+	"move":          {moveSQL, []string{"autoindex_slipway_build_1"}},
+	"take back":     {takeBackSQL, []string{"autoindex_slipway_build_1"}},
+	"ended":         {endedSQL, []string{"a USING PRIMARY KEY", "autoindex_slipway_build_1"}},
+
+	"grow":     {growSQL, nil},
+	"reserve":  {reserveSQL, nil},
+	"artifact": {artifactSQL, []string{"PRIMARY KEY"}},
+	"commit":   {commitSQL, []string{"PRIMARY KEY"}},
+}
+
+// mayScan are the lines of plans that walk only what a call is about: builds that are new or being canceled, by an index of no others;
+// the controllers there are; what a subquery found.
+var mayScan = []string{
+	"SCAN b USING INDEX slipway_build_new", "SCAN b USING INDEX slipway_build_cancelling", "SCAN c",
+	"SCAN n", "SCAN g", "SCAN t", "SCAN (subquery-2)", "SCAN CONSTANT ROW",
+}
+
+// Finding what a call is about must not cost more when more builds are stored, whether SQLite knows how many there are or not.
+func TestPlansUseIndexes(t *testing.T) {
+	b := newBackend(t)
+	t.Run("Empty", func(t *testing.T) { checkPlans(t, b) })
+	fill(t, b)
+	t.Run("Filled", func(t *testing.T) { checkPlans(t, b) })
+	if _, err := b.db.DB.ExecContext(t.Context(), "ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("Analyzed", func(t *testing.T) { checkPlans(t, b) })
+}
+
+func checkPlans(t *testing.T, b *Backend) {
+	t.Helper()
+	for name, p := range plans {
+		checkPlan(t, name, plan(t, b, p.sql), p.indexes)
+	}
+	for name, p := range readerPlans(t, b) {
+		checkPlan(t, name, plan(t, b, p), map[string][]string{
+			"Get":      {"autoindex_slipway_build_1"},
+			"List":     {"slipway_build_project (project=?)"},
+			"ListPage": {"slipway_build_project (project=? AND id<?)"},
+			"Specs":    {"autoindex_slipway_build_1"},
+			"Classes":  {"INTEGER PRIMARY KEY"},
+		}[name])
+	}
+}
+
+func checkPlan(t *testing.T, name string, lines, indexes []string) {
+	t.Helper()
+	for _, index := range indexes {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, index) }) {
+			t.Errorf("%s does not use %s:\n  %s", name, index, strings.Join(lines, "\n  "))
+		}
+	}
+	for _, line := range lines {
+		if strings.HasPrefix(line, "SCAN ") && !strings.Contains(line, "VIRTUAL TABLE") && !slices.Contains(mayScan, line) {
+			t.Errorf("%s walks a whole table: %s\n  %s", name, line, strings.Join(lines, "\n  "))
+		}
+	}
+}
+
+// readerPlans returns what the shared reader asks, by method.
+func readerPlans(t *testing.T, b *Backend) map[string]string {
+	t.Helper()
+	var rec recorder
+	b.db.AddQueryHook(&rec)
+	defer b.db.ResetQueryHooks()
+	id, pending := queue.NewID(), []queue.State{queue.Pending}
+	queries := make(map[string]string)
+	for _, ask := range []struct {
+		name string
+		err  func() error
+	}{
+		{"Get", func() error { _, err := b.Get(t.Context(), "p", id); return err }},
+		{"List", func() error {
+			_, err := b.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: pending, Limit: 50})
+			return err
+		}},
+		{"ListPage", func() error {
+			_, err := b.List(t.Context(), queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})
+			return err
+		}},
+		{"Specs", func() error { _, err := b.Specs(t.Context(), []queue.ID{id}); return err }},
+		{"Classes", func() error { _, err := b.Classes(t.Context(), 1, 10); return err }},
+	} {
+		rec.query = ""
+		if err := ask.err(); err != nil && ask.name != "Get" {
+			t.Fatal(err)
+		}
+		queries[ask.name] = rec.query
+	}
+	return queries
+}
+
+// recorder notes the query that bun ran last.
+type recorder struct{ query string }
+
+func (*recorder) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
+func (r *recorder) AfterQuery(_ context.Context, e *bun.QueryEvent)                  { r.query = e.Query }
+
+// plan returns the lines of a statement's query plan.
+func plan(t *testing.T, b *Backend, query string) []string {
+	t.Helper()
+	var args []any
+	for n := 1; strings.Contains(query, "?"+strconv.Itoa(n)); n++ {
+		args = append(args, nil)
+	}
+	if len(args) == 0 {
+		args = make([]any, strings.Count(query, "?"))
+	}
+	rows, err := b.db.DB.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, query)
+	}
+	var lines []string
+	err = each(rows, func(rows *sql.Rows) error {
+		var id, parent, unused int
+		var detail string
+		err := rows.Scan(&id, &parent, &unused, &detail)
+		lines = append(lines, detail)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// fill stores some thousands of builds, most of them waiting, and some in every other state.
+func fill(t *testing.T, b *Backend) {
+	t.Helper()
+	const numbers = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) `
+	for _, step := range []struct {
+		rows int
+		sql  string
+	}{
+		{20, `INSERT INTO {schema}class (id, pool, labels) SELECT i, 'pool-' || i, '' FROM n`},
+		{3, `INSERT INTO {schema}controller (id, alive_until, fresh_since) SELECT randomblob(16), i, i FROM n`},
+		{300, `INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at, ended_at)
+			SELECT c.id, 'worker-' || (i / 3), 'boot', '', 'pool', 1, 0, i, CASE WHEN i % 3 > 0 THEN i END
+			FROM n JOIN {schema}controller AS c ON c.alive_until = 1 + i % 3`},
+		{20_000, `INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, max_attempts, run_timeout, created_at)
+			SELECT randomblob(16), 'project-' || (i % 10), 'pool-1', '', 1 + i % 20, {queued}, i, 3, 1, i FROM n`},
+		{300, `UPDATE {schema}build SET state = 2 + i % 3, epoch = 1, session_id = i, worker = 'w', deadline = i, started_at = i
+			FROM n WHERE {schema}build.rowid = i`},
+		{9000, `UPDATE {schema}build SET state = 5 + i % 6, finished_at = i FROM n WHERE {schema}build.rowid = 1000 + i`},
+	} {
+		if _, err := b.db.DB.ExecContext(t.Context(), numbers+names.Expand(step.sql), step.rows); err != nil {
+			t.Fatalf("%v\n%s", err, step.sql)
+		}
+	}
+}
+
+func newBackend(t *testing.T) *Backend {
+	t.Helper()
+	o := &Options{Relaxed: true}
+	db, err := Open(testenv.SQLite(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	b, err := New(db, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
