@@ -17,6 +17,8 @@ var (
 	ErrTimeout = errors.New("worker: run timeout exceeded")
 	// ErrLeaseLost says that the worker no longer holds the lease: another worker may be given the build.
 	ErrLeaseLost = errors.New("worker: lease lost")
+	// ErrShutdown says that the agent is being stopped: the build will be attempted again, elsewhere.
+	ErrShutdown = errors.New("worker: agent is shutting down")
 )
 
 // An Executor runs one attempt of a build on the worker's machine.
