@@ -29,7 +29,8 @@ type Hub struct {
 	logs         *logPipe
 
 	sessions sync.WaitGroup // connections being served
-	moved    atomic.Int64   // when the dispatch loop last came round, in Unix milliseconds
+	begun    time.Time      // when Run was called
+	moved    atomic.Int64   // how long after that the dispatch loop last came round
 
 	mu       sync.Mutex
 	running  context.Context // of Run; nil while it does not run
@@ -41,7 +42,8 @@ type Hub struct {
 }
 
 // NewHub returns a hub that offers the builds of q and moves bytes through blobs. It calls authenticate for each request to connect
-// and refuses it if that returns an error: with 401, or with 403 if the error wraps [ErrForbidden].
+// and refuses it if that returns an error: with 401 if the error wraps [ErrUnauthorized], with 403 if it wraps [ErrForbidden], both of
+// which are final and make an [Agent] give up, and otherwise with 503, after which it tries again.
 //
 // It is an error if the options do not go together, or not with those of q: see [HubOptions.Margin].
 func NewHub(q *queue.Queue, blobs Blobs, authenticate func(*http.Request) (Identity, error), o *HubOptions) (*Hub, error) {
@@ -94,7 +96,10 @@ func (h *Hub) Run(ctx context.Context) error {
 	loops.Go(func() error { h.maintainLoop(ctx); return nil })
 	loops.Go(func() error { h.logs.run(ctx); return nil })
 	err := loops.Wait() // the loops end with ctx
-	h.sessions.Wait()   // and so do the connections
+	h.mu.Lock()
+	//nolint:staticcheck // Whoever is inside enter has been counted when this lock is had, and nobody is counted after.
+	h.mu.Unlock()
+	h.sessions.Wait() // connections end with ctx too
 	h.farewell(ctx)
 	return err
 }
@@ -105,8 +110,7 @@ func (h *Hub) start(ctx context.Context) error {
 	if h.running != nil {
 		return errors.New("worker: Hub.Run was called twice")
 	}
-	h.running = ctx
-	h.moved.Store(time.Now().UnixMilli())
+	h.running, h.begun = ctx, time.Now()
 	return nil
 }
 
@@ -130,11 +134,16 @@ func (h *Hub) enter() (context.Context, error) {
 	return h.running, nil
 }
 
-// join makes s known to the loops, in place of an older session of its worker.
+// join makes s known to the loops, in place of an older session of its worker. If there is a newer one already, s is what is old.
 func (h *Hub) join(s *session) {
 	h.mu.Lock()
 	old := h.byWorker[s.worker]
-	h.byID[s.id], h.byWorker[s.worker] = s, s
+	h.byID[s.id] = s
+	if old == nil || old.id < s.id {
+		h.byWorker[s.worker] = s
+	} else {
+		old = s
+	}
 	h.mu.Unlock()
 	if old != nil {
 		old.close(wire.CloseReplaced)

@@ -31,6 +31,7 @@ type stretch struct {
 	session *session
 	offset  int64
 	data    []byte
+	gap     bool // bytes that came after a gap were left out
 }
 
 func (s *stretch) end() int64 { return s.offset + int64(len(s.data)) }
@@ -71,7 +72,7 @@ func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte)
 		// The first bytes, or those of a sender that went back and will send again all that follows.
 		p.waiting[id] = &stretch{session: s, offset: offset, data: slices.Clone(data)}
 	case offset > w.end():
-		// A gap: the answer to what waits makes the sender go back.
+		w.gap = true // the answer to what waits makes the sender go back
 	default:
 		if fresh := w.end() - offset; fresh < int64(len(data)) {
 			w.data = append(w.data, data[fresh:]...)
@@ -87,11 +88,13 @@ func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte)
 	return true
 }
 
-// drop forgets what waits for an attempt whose lease is over.
-func (p *logPipe) drop(id queue.AttemptID) {
+// drop forgets what a session sent for an attempt that it does not hold any more.
+func (p *logPipe) drop(s *session, id queue.AttemptID) {
 	p.mu.Lock()
-	delete(p.waiting, id)
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	if w := p.waiting[id]; w != nil && w.session == s {
+		delete(p.waiting, id)
+	}
 }
 
 // run writes batches until ctx ends. A batch that fails is tried again: its senders wait at the end of their windows.
@@ -145,7 +148,7 @@ func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch)
 		case !ok:
 			w.session.forget(id)
 			w.session.sendNow(&wire.Error{Code: wire.CodeStaleLease, Build: id.Build, Epoch: id.Epoch})
-		case length < w.offset:
+		case w.gap || length < w.offset:
 			w.session.sendNow(&wire.LogNack{Ref: wire.Ref(id), Expected: length})
 		default:
 			w.session.sendNow(&wire.LogAck{Ref: wire.Ref(id), Offset: length, Window: p.window})

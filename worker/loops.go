@@ -27,7 +27,7 @@ func (h *Hub) beatLoop(ctx context.Context) {
 func (h *Hub) beat(ctx context.Context) error {
 	ttl := h.queue.Options().ControllerTTL
 	begun := time.Now()
-	if stuck := begun.Sub(time.UnixMilli(h.moved.Load())); stuck > max(ttl, 30*time.Second) {
+	if stuck := begun.Sub(h.begun) - time.Duration(h.moved.Load()); stuck > max(ttl, 30*time.Second) {
 		return fmt.Errorf("worker: nothing has been handed out for %v", stuck)
 	}
 	beat, err := h.queue.Beat(ctx)
@@ -89,7 +89,7 @@ func (h *Hub) dispatchLoop(ctx context.Context) {
 		for more && err == nil && ctx.Err() == nil {
 			more, err = h.dispatch(ctx)
 		}
-		h.moved.Store(time.Now().UnixMilli())
+		h.moved.Store(int64(time.Since(h.begun)))
 		trouble.note(ctx, err)
 		poll.Reset(pause(h.opts.Poll, err))
 	}

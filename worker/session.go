@@ -33,7 +33,7 @@ type session struct {
 
 	mu     sync.Mutex
 	idle   bool // wants no offers
-	most   int  // free slots by the worker's own count
+	busy   int  // slots that are taken by nothing that is leased
 	leases map[queue.AttemptID]*held
 }
 
@@ -48,10 +48,7 @@ type held struct {
 func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 	identity, err := h.authenticate(r)
 	if err != nil {
-		if !errors.Is(err, ErrForbidden) && !errors.Is(err, ErrUnavailable) {
-			err = errors.Join(ErrUnauthorized, err)
-		}
-		return err
+		return h.unauthenticated(err)
 	}
 	ctx, err := h.enter()
 	if err != nil {
@@ -69,13 +66,23 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		return notAccepted(err)
 	}
 	s := &session{
-		hub: h, conn: conn, identity: identity, most: wire.MaxSlots,
+		hub: h, conn: conn, identity: identity,
 		log:        h.opts.Logger.With("worker", identity.Worker),
 		operations: make(chan func(context.Context), maxOperations),
 		leases:     make(map[queue.AttemptID]*held),
 	}
 	s.serve(ctx)
 	return nil
+}
+
+// unauthenticated makes an answer of an error of the host. What it does not say to be final is its own trouble, for which no worker
+// shall give up.
+func (h *Hub) unauthenticated(err error) error {
+	if errors.Is(err, ErrUnauthorized) || errors.Is(err, ErrForbidden) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	h.opts.Logger.Error("worker not authenticated, by no fault of its own", "error", err)
+	return ErrUnavailable
 }
 
 // notAccepted makes an answer of a handshake that failed.
@@ -98,9 +105,11 @@ func (s *session) serve(ctx context.Context) {
 		close(s.operations)
 		operator.Wait()
 		s.hub.leave(s)
-		s.hub.opts.Logger.Debug("connection ended", "worker", s.worker, "session", s.id)
-		if err := s.hub.writeLost(context.WithoutCancel(ctx)); err != nil {
-			s.log.Warn("loss of the session not written down; trying again", "session", s.id, "error", err)
+		if ctx.Err() != nil {
+			return // Run writes off all sessions at once
+		}
+		if err := s.hub.writeLost(ctx); err != nil {
+			s.log.Warn("loss of the session not written down; trying again", "error", err)
 		}
 	}()
 	operator.Go(func() {
@@ -112,9 +121,8 @@ func (s *session) serve(ctx context.Context) {
 	defer impatience.Stop()
 	err := s.conn.Run(ctx, func(ctx context.Context, kind ws.Kind, data []byte) error {
 		if s.id == 0 {
-			err := s.hello(ctx, kind, data)
 			impatience.Stop()
-			return err
+			return s.hello(ctx, kind, data)
 		}
 		if kind == ws.Log {
 			return s.receiveLog(ctx, data)
@@ -122,7 +130,7 @@ func (s *session) serve(ctx context.Context) {
 		return s.receive(ctx, data)
 	})
 	if err != nil && ctx.Err() == nil {
-		s.log.Info("connection lost", "session", s.id, "error", err)
+		s.log.Info("connection lost", "error", err)
 	}
 }
 
@@ -134,7 +142,7 @@ func (s *session) operate(ctx context.Context, do func(context.Context)) {
 
 func (s *session) recovered(p any) {
 	if p != nil {
-		s.log.Error("panic while serving a worker", "session", s.id, "panic", p, "stack", string(debug.Stack()))
+		s.log.Error("panic while serving a worker", "panic", p, "stack", string(debug.Stack()))
 		s.close(wire.CloseInternal)
 	}
 }
@@ -182,7 +190,7 @@ func (s *session) free() int {
 	if s.idle {
 		return 0
 	}
-	return min(s.slots-len(s.leases), s.most)
+	return s.slots - s.busy - len(s.leases)
 }
 
 // remember notes that the session holds id.
@@ -199,7 +207,7 @@ func (s *session) forget(id queue.AttemptID) {
 	s.mu.Lock()
 	delete(s.leases, id)
 	s.mu.Unlock()
-	s.hub.logs.drop(id)
+	s.hub.logs.drop(s, id)
 }
 
 func (s *session) holds(id queue.AttemptID) bool {
@@ -221,8 +229,8 @@ func (s *session) keepOnly(rows map[queue.AttemptID]bool, round uint64) {
 	}
 	s.mu.Unlock()
 	for _, id := range gone {
-		s.hub.logs.drop(id)
-		s.log.Info("lease is over", "build", id.Build, "epoch", id.Epoch, "session", s.id)
+		s.hub.logs.drop(s, id)
+		s.log.Info("lease is over", "build", id.Build, "epoch", id.Epoch)
 	}
 	if len(gone) > 0 {
 		s.hub.queue.Wake()

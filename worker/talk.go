@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/ws"
@@ -156,7 +157,7 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 	}
 	ok := &wire.HeartbeatOK{Seq: m.Seq, Lease: wire.MillisOf(s.hub.opts.Lease)}
 	s.mu.Lock()
-	s.idle, s.most = m.Draining, m.FreeSlots
+	s.idle, s.busy = m.Draining, max(0, s.slots-m.FreeSlots-len(m.Leases))
 	for _, ref := range m.Leases {
 		l := s.leases[queue.AttemptID(ref)]
 		if l == nil {
@@ -224,7 +225,7 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	}
 	reason := string(m.Reason)
 	if m.Partial {
-		reason = string(m.PartialReason)
+		reason = strings.TrimPrefix(reason+"; "+string(m.PartialReason), "; ")
 	}
 	state, err := s.hub.queue.Finish(ctx, queue.Completion{
 		AttemptID: queue.AttemptID(m.Ref), Outcome: outcome, Reason: reason, ExitCode: m.ExitCode, Signal: m.Signal,
@@ -296,8 +297,12 @@ func (s *session) malformed(ctx context.Context, err error) error {
 // failed ends a connection that could not be set up.
 func (s *session) failed(what string, err error) error {
 	s.log.Warn(what, "error", err)
-	if errors.Is(err, queue.ErrInvalid) {
+	switch {
+	case errors.Is(err, queue.ErrInvalid):
 		return closeError(wire.CloseProtocol)
+	case errors.Is(err, queue.ErrNotFound): // the session ended meanwhile: the worker has a newer one
+		return closeError(wire.CloseReplaced)
+	default:
+		return closeError(wire.CloseTryLater)
 	}
-	return closeError(wire.CloseTryLater)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -129,7 +130,9 @@ func (h *Hub) putArtifact(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !present {
 		body := &pacedReader{r: r.Body, control: http.NewResponseController(w), stall: h.opts.StallTimeout}
-		if err := h.blobs.Put(r.Context(), lease.Project, digest, a.Size, body); err != nil {
+		if err := h.blobs.Put(r.Context(), lease.Project, digest, a.Size, body); body.broken {
+			return errIncomplete
+		} else if err != nil {
 			return fmt.Errorf("store artifact of %s: %w", lease.Build, err)
 		}
 		// The lease may have ended while the bytes came: the row is fenced, and the token is asked for again.
@@ -193,21 +196,28 @@ func (p *paced) Write(b []byte) (int, error) {
 	return p.ResponseWriter.Write(b)
 }
 
-// ReadFrom copies in pieces, so that the deadline moves and the kernel still does the copying from a file.
+// ReadFrom copies in pieces, so that the deadline moves. Each piece is a limited reader of what r itself limits: for that, and for
+// no deeper nesting, the kernel copies from a file.
 func (p *paced) ReadFrom(r io.Reader) (int64, error) {
-	const piece = 4 << 20
+	const piece = 256 << 10
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
 	var total int64
-	for {
+	for limited.N > 0 {
 		p.extend()
-		n, err := io.CopyN(p.ResponseWriter, r, piece)
+		n, err := io.CopyN(p.ResponseWriter, limited.R, min(limited.N, piece))
 		total += n
+		limited.N -= n
 		if err == io.EOF {
-			return total, nil
+			break
 		}
 		if err != nil {
 			return total, err
 		}
 	}
+	return total, nil
 }
 
 func (p *paced) extend() {
@@ -215,14 +225,22 @@ func (p *paced) extend() {
 	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(p.stall))
 }
 
-// pacedReader does the same for an upload.
+// pacedReader does the same for an upload, and tells the client's troubles from those of the storage.
 type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController
 	stall   time.Duration
+	broken  bool
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.stall))
-	return p.r.Read(b)
+	n, err := p.r.Read(b)
+	p.broken = p.broken || err != nil && err != io.EOF
+	return n, err
+}
+
+// errIncomplete answers an upload that stalled or broke off, if anybody still reads the answer.
+var errIncomplete = &Problem{
+	Type: "about:blank", Title: "The content did not arrive whole.", Status: http.StatusRequestTimeout, Code: "incomplete",
 }
