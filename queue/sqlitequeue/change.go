@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -39,11 +39,10 @@ func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Con
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // it only goes back to the pool
-	if err := begin(ctx, conn); err != nil {
-		return err
+	if err = begin(ctx, conn); err == nil {
+		// The clock is read under the lock, so that times are in the order of the changes.
+		err = do(ctx, &change{conn: conn, now: micros(now)})
 	}
-	// The clock is read under the lock, so that times are in the order of the changes.
-	err = do(ctx, &change{conn: conn, now: micros(now)})
 	if err == nil {
 		_, err = conn.Conn.ExecContext(ctx, "COMMIT")
 	}
@@ -53,39 +52,52 @@ func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Con
 	return err
 }
 
-// begin takes the write lock. It does not rely on the settings of the connection: a transaction that took the lock later could
-// fail in the middle, and a busy timeout may be missing.
+// begin takes the write lock. It does not rely on the settings of the connection: a transaction that took the lock later could fail in
+// the middle, and a busy timeout may be missing, or be long. SQLite tries ever more rarely while it waits, so that whoever has waited
+// longest comes last when several processes write all the time; waits that begin anew every few milliseconds are fair enough.
 func begin(ctx context.Context, conn bun.Conn) error {
-	for {
-		_, err := conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
-		if !busy(err) {
-			return err
-		}
-		retry := time.NewTimer(time.Duration(1+rand.IntN(10)) * time.Millisecond) //nolint:gosec // no secret
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
-			return fmt.Errorf("wait for other processes that write: %w", ctx.Err())
-		}
+	var timeout int
+	if err := conn.Conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&timeout); err != nil {
+		return err
 	}
+	if err := setBusyTimeout(ctx, conn, 10); err != nil {
+		return err
+	}
+	_, err := conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	for failed(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil {
+		_, err = conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("wait for other processes that write: %w", ctx.Err())
+	}
+	if restore := setBusyTimeout(context.WithoutCancel(ctx), conn, timeout); restore != nil {
+		discard(conn)
+		return errors.Join(err, restore)
+	}
+	return err
 }
 
-// rollback ends a transaction that failed, also if ctx is why. A connection that might still be in one is closed.
+func setBusyTimeout(ctx context.Context, conn bun.Conn, ms int) error {
+	_, err := conn.Conn.ExecContext(ctx, "PRAGMA busy_timeout = "+strconv.Itoa(ms))
+	return err
+}
+
+// rollback ends a transaction that failed, also if ctx is why, unless it never began or SQLite has ended it by itself, which it
+// says with its plainest error. A connection that might still be in a transaction is closed.
 func rollback(ctx context.Context, conn bun.Conn) {
-	if _, err := conn.Conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	_, err := conn.Conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	if err != nil && !failed(err, sqlite3.SQLITE_ERROR) {
+		discard(conn)
 	}
 }
 
-func busy(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xff == sqlite3.SQLITE_BUSY
-}
+// discard closes a connection instead of giving it back to the pool.
+func discard(conn bun.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
-func taken(err error) bool {
+// failed reports whether err is an error of SQLite with that code, which may be an extended one.
+func failed(err error, code int) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	return ok && (e.Code() == code || e.Code()&0xff == code)
 }
 
 // exec runs a statement and returns how many rows it changed.

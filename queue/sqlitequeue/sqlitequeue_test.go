@@ -1,7 +1,14 @@
 package sqlitequeue_test
 
 import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
@@ -9,18 +16,28 @@ import (
 	"github.com/slipway-build/slipway/queue/sqlitequeue"
 )
 
-// open returns a backend on a database file, which is made if there is none.
-func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backend {
+// openDB opens a database file until the test ends.
+func openDB(t testing.TB, path string, o *sqlitequeue.Options) *sql.DB {
 	t.Helper()
 	db, err := sqlitequeue.Open(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAtEnd(t, db)
+	return db
+}
+
+func closeAtEnd(t testing.TB, db *sql.DB) {
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// migrated returns a backend on a database that has its tables.
+func migrated(t testing.TB, db *sql.DB, o *sqlitequeue.Options) *sqlitequeue.Backend {
+	t.Helper()
 	b, err := sqlitequeue.New(db, o)
 	if err != nil {
 		t.Fatal(err)
@@ -31,8 +48,230 @@ func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backen
 	return b
 }
 
+// open returns a backend on a database file, which is made if there is none.
+func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backend {
+	t.Helper()
+	return migrated(t, openDB(t, path, o), o)
+}
+
 func TestBackend(t *testing.T) {
 	queuetest.Run(t, func(t *testing.T) queue.Backend {
 		return open(t, testenv.SQLite(t), &sqlitequeue.Options{Relaxed: true})
 	})
+}
+
+// A single connection without any setting is enough: no call asks for a second one while it holds one, or relies on what Open sets.
+func TestBackendOnBareConnection(t *testing.T) {
+	queuetest.Run(t, func(t *testing.T) queue.Backend {
+		db, err := sql.Open("sqlite", ":memory:")
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAtEnd(t, db)
+		db.SetMaxOpenConns(1)
+		return migrated(t, db, nil)
+	})
+}
+
+func TestOpenTakesAnyPath(t *testing.T) {
+	for _, name := range []string{"plain", "a b", "per%20cent", "question?mark=1", "hash#tag", "naïve", "semi;colon&and"} {
+		path := filepath.Join(t.TempDir(), name)
+		open(t, path, nil)
+		again := openDB(t, path, nil)
+		var file string
+		if err := again.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list").Scan(&file); err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(file) != name {
+			t.Errorf("the database %q is the file %q", name, filepath.Base(file))
+		}
+	}
+	if _, err := sqlitequeue.Open("", nil); err == nil {
+		t.Error("Open takes an empty path")
+	}
+	if _, err := sqlitequeue.New(nil, nil); err == nil {
+		t.Error("New takes no database")
+	}
+}
+
+func TestOpenSettings(t *testing.T) {
+	for _, test := range []struct {
+		opts        sqlitequeue.Options
+		synchronous int
+		timeout     int
+	}{
+		{sqlitequeue.Options{}, 2, 5000},
+		{sqlitequeue.Options{Relaxed: true, Timeout: 3 * time.Second}, 1, 3000},
+	} {
+		db := openDB(t, testenv.SQLite(t), &test.opts)
+		b := migrated(t, db, &test.opts)
+		if _, err := b.Beat(t.Context(), queue.NewID(), time.Minute, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		var journal string
+		var synchronous, timeout, keys int
+		for pragma, dest := range map[string]any{
+			"journal_mode": &journal, "synchronous": &synchronous, "busy_timeout": &timeout, "foreign_keys": &keys,
+		} {
+			if err := db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(dest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if journal != "wal" || synchronous != test.synchronous || timeout != test.timeout || keys != 1 {
+			t.Errorf("with %+v: journal_mode %s, synchronous %d, busy_timeout %d, foreign_keys %d",
+				test.opts, journal, synchronous, timeout, keys)
+		}
+	}
+}
+
+// Two backends on one file are what two processes are, but for the lock that a process has of its own.
+func TestBackendsClaimEachBuildOnce(t *testing.T) {
+	const builds, perBackend = 300, 4
+	path := testenv.SQLite(t)
+	backends := []*sqlitequeue.Backend{open(t, path, nil), open(t, path, nil)}
+	q := queue.New(backends[0], nil)
+	params := make([]queue.Params, builds)
+	for i := range params {
+		params[i].Project = "project"
+	}
+	if _, err := q.SubmitMany(t.Context(), params); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	claims := make(map[queue.AttemptID]int)
+	var wg sync.WaitGroup
+	for i, b := range backends {
+		q := queue.New(b, nil)
+		for j := range perBackend {
+			wg.Go(func() {
+				session, err := q.OpenSession(t.Context(), newSession(fmt.Sprintf("worker-%d-%d", i, j), 7))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for {
+					offers, err := q.Claim(t.Context(), []queue.Idle{{Session: session, Slots: 7}})
+					if err != nil {
+						t.Error(err)
+					}
+					if len(offers) == 0 {
+						return
+					}
+					mu.Lock()
+					for _, offer := range offers {
+						claims[offer.AttemptID]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if len(claims) != builds {
+		t.Errorf("%d attempts were claimed, want %d", len(claims), builds)
+	}
+	for id, n := range claims {
+		if n != 1 || id.Epoch != 1 {
+			t.Errorf("%v was claimed %d times", id, n)
+		}
+	}
+}
+
+// lockFile begins a transaction that writes, from elsewhere, and returns its end.
+func lockFile(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	tx, err := openDB(t, path, nil).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestBusyDatabase(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	path := testenv.SQLite(t)
+	b := open(t, path, &sqlitequeue.Options{Timeout: timeout})
+	id := queue.NewID()
+	submit := func(ctx context.Context) error {
+		build := queue.NewBuild{ID: id, Project: "project", Pool: "pool", RunTimeout: time.Hour, MaxAttempts: 1}
+		return b.Submit(ctx, []queue.NewBuild{build}, time.Time{})
+	}
+	unlock := lockFile(t, path)
+	begin := time.Now()
+	err := submit(t.Context())
+	if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took < timeout || took > 10*timeout {
+		t.Errorf("a submit while another process writes: %v after %v, want %v after %v", err, took, context.DeadlineExceeded, timeout)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(timeout/10, cancel)
+	if err := submit(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a submit that is canceled meanwhile: %v", err)
+	}
+	if _, err := b.Get(t.Context(), "project", id); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("a read while another process writes: %v, want %v", err, queue.ErrNotFound)
+	}
+	unlock()
+	if err := submit(t.Context()); err != nil {
+		t.Errorf("a submit when the other process is done: %v", err)
+	}
+}
+
+// A call that its context ends, at whatever point, has happened wholly or not at all.
+func TestCanceledCallsLeaveNoHalves(t *testing.T) {
+	b := open(t, testenv.SQLite(t), &sqlitequeue.Options{Relaxed: true})
+	q := queue.New(b, nil)
+	session, err := q.OpenSession(t.Context(), newSession("worker", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	for n := range 150 {
+		id, err := q.Submit(t.Context(), queue.Params{Project: "project"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		offers, err := q.Claim(t.Context(), []queue.Idle{{Session: session, Slots: 1}})
+		if err != nil || len(offers) != 1 || offers[0].Build != id {
+			t.Fatalf("claimed %v, %v", offers, err)
+		}
+		attempt := offers[0].AttemptID
+		if err := q.Accept(t.Context(), session, attempt, queue.Digest{1}); err != nil {
+			t.Fatal(err)
+		}
+		brief := func(call func(context.Context) error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n*3)*time.Microsecond)
+			defer cancel()
+			if call(ctx) != nil {
+				failures++
+			}
+		}
+		brief(func(ctx context.Context) error {
+			_, err := q.AppendLog(ctx, queue.LogChunk{AttemptID: attempt, Data: make([]byte, 5000)})
+			return err
+		})
+		end := queue.Completion{AttemptID: attempt, Outcome: queue.Failed}
+		brief(func(ctx context.Context) error { _, err := q.Finish(ctx, end); return err })
+		build, err := b.Get(t.Context(), "project", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkAttempts(t, b, build)
+		if _, err := q.Finish(t.Context(), end); err != nil {
+			t.Fatalf("a second Finish after a canceled one: %v", err)
+		}
+	}
+	t.Logf("%d of 300 calls were canceled in time", failures)
+	if failures == 0 || failures == 300 {
+		t.Error("the deadlines do not fall into the calls: the test shows nothing")
+	}
 }

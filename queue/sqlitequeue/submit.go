@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -98,7 +99,7 @@ func submit(ctx context.Context, conn bun.IConn, builds []queue.NewBuild, now in
 		return err
 	}
 	if _, err := conn.ExecContext(ctx, submitSQL, arg, now); err != nil {
-		if taken(err) {
+		if failed(err, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY) {
 			return fmt.Errorf("%w: a build with that id exists", queue.ErrConflict)
 		}
 		return err
