@@ -164,6 +164,30 @@ var adoptCases = []testCase{
 		},
 	},
 	{
+		"OldEpoch",
+		"An attempt that is stale is left out of what Adopt returns, though the worker has a newer one of the build.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			facts := s.facts()
+			session := s.open(facts)
+			old := s.offered(b, session)
+			_, err := s.Release(s.ctx, []queue.AttemptID{old}, 0, s.now)
+			s.must(err)
+			id := s.running(b, session)
+			future := queue.AttemptID{Build: b.ID, Epoch: id.Epoch + 1}
+			s.unchanged("adopting other epochs", func() {
+				if leases := s.adopt(session, old, future); len(leases) != 0 {
+					s.Errorf("adopted %+v, want nothing", leases)
+				}
+			}, b)
+			if leases := s.adopt(s.reconnect(facts), old, future); len(leases) != 0 {
+				s.Errorf("adopted %+v, want nothing", leases)
+			}
+			s.wantState(b, queue.Pending) // the newest attempt was not held
+		},
+	},
+	{
 		"OtherWorkers",
 		"Adopt gives leases of the session's own worker only.",
 		func(s *subject) {

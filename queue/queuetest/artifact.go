@@ -157,6 +157,8 @@ var artifactCases = []testCase{
 			b := s.draft()
 			s.queued(b)
 			stale(s.offered(b, s.worker()))
+			_, again := s.reoffered()
+			stale(again)
 		},
 	},
 	{

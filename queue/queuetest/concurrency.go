@@ -30,18 +30,22 @@ var concurrencyCases = []testCase{
 			var mu sync.Mutex
 			epochs := make(map[queue.ID][]int64)
 			var finished atomic.Int64
-			s.together(func(i int) error {
+			s.together(func(ctx context.Context, i int) error {
 				demand := []queue.Demand{{Class: class, Slots: []queue.SessionID{sessions[i], sessions[i], sessions[i]}}}
 				for finished.Load() < int64(len(builds)) {
-					claimed, err := s.Claim(s.ctx, demand, offerTime, s.now)
+					claimed, err := s.Claim(ctx, demand, offerTime, s.now)
 					if err != nil {
 						return err
 					}
 					for _, c := range claimed {
 						mu.Lock()
+						twice := slices.Contains(epochs[c.Build], c.Epoch)
 						epochs[c.Build] = append(epochs[c.Build], c.Epoch)
 						mu.Unlock()
-						ended, err := s.work(c)
+						if twice {
+							return fmt.Errorf("%v was claimed twice", c.AttemptID)
+						}
+						ended, err := s.work(ctx, c)
 						if err != nil {
 							return err
 						}
@@ -74,10 +78,10 @@ var concurrencyCases = []testCase{
 			id := queue.NewID()
 			builds := s.drafts(crowd)
 			var won atomic.Int64
-			s.together(func(i int) error {
+			s.together(func(ctx context.Context, i int) error {
 				b := builds[i]
 				b.ID, b.Spec = id, fmt.Appendf(nil, "spec %d", i)
-				err := s.Submit(s.ctx, []queue.NewBuild{b}, s.now)
+				err := s.Submit(ctx, []queue.NewBuild{b}, s.now)
 				if err == nil {
 					won.Add(1)
 				}
@@ -100,8 +104,8 @@ var concurrencyCases = []testCase{
 			id := s.running(b, s.worker())
 			outcomes := []queue.State{queue.Succeeded, queue.Failed, queue.TimedOut, queue.Canceled}
 			results := make([]queue.State, crowd)
-			s.together(func(i int) error {
-				done, err := s.Finish(s.ctx, []queue.Completion{report(id, outcomes[i%len(outcomes)])}, retry, s.now)
+			s.together(func(ctx context.Context, i int) error {
+				done, err := s.Finish(ctx, []queue.Completion{report(id, outcomes[i%len(outcomes)])}, retry, s.now)
 				if err == nil && len(done) == 1 {
 					results[i] = done[0].State
 				}
@@ -129,19 +133,19 @@ var concurrencyCases = []testCase{
 				id := s.offered(b, session)
 				var accepted, released int
 				var canceled queue.State
-				s.together(func(i int) error {
+				s.together(func(ctx context.Context, i int) error {
 					switch i {
 					case 0:
-						done, err := s.Accept(s.ctx, []queue.Acceptance{acceptance(id, session)}, s.now)
+						done, err := s.Accept(ctx, []queue.Acceptance{acceptance(id, session)}, s.now)
 						accepted = len(done)
 						return err
 					case 1:
-						done, err := s.Release(s.ctx, []queue.AttemptID{id}, avoid, s.now)
+						done, err := s.Release(ctx, []queue.AttemptID{id}, avoid, s.now)
 						released = len(done)
 						return err
 					case 2:
 						var err error
-						canceled, err = s.Cancel(s.ctx, b.Project, b.ID, "", force, s.now)
+						canceled, err = s.Cancel(ctx, b.Project, b.ID, "", force, s.now)
 						return err
 					}
 					return nil
@@ -169,24 +173,28 @@ var concurrencyCases = []testCase{
 				id := s.running(b, s.worker())
 				var stored [crowd]int64
 				var atEnd int64
-				s.together(func(i int) error {
+				var finished atomic.Bool
+				s.together(func(ctx context.Context, i int) error {
 					if i == 0 {
-						if _, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now); err != nil {
+						defer finished.Store(true)
+						if _, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now); err != nil {
 							return err
 						}
-						page, err := s.ReadLog(s.ctx, b.Project, id, 0, 1)
+						page, err := s.ReadLog(ctx, b.Project, id, 0, 1)
 						atEnd = page.Length
 						return err
 					}
-					for offset := int64(0); ; {
+					for offset, last := int64(0), false; !last; {
+						last = finished.Load()
 						chunk := queue.LogChunk{AttemptID: id, Offset: offset, Data: []byte("0123456789")[offset%10:]}
-						lengths, err := s.AppendLogs(s.ctx, []queue.LogChunk{chunk}, s.now)
+						lengths, err := s.AppendLogs(ctx, []queue.LogChunk{chunk}, s.now)
 						if err != nil || len(lengths) == 0 {
 							return err
 						}
 						offset = lengths[0].Length
 						stored[i] = offset
 					}
+					return nil
 				})
 				got := s.log(b, id.Epoch)
 				if int64(len(got)) != atEnd {
@@ -216,8 +224,8 @@ var concurrencyCases = []testCase{
 			facts := s.facts()
 			s.beat(facts.Controller)
 			var sessions [crowd]queue.SessionID
-			s.together(func(i int) (err error) {
-				sessions[i], err = s.OpenSession(s.ctx, facts, s.now)
+			s.together(func(ctx context.Context, i int) (err error) {
+				sessions[i], err = s.OpenSession(ctx, facts, s.now)
 				return err
 			})
 			live := 0
@@ -243,9 +251,9 @@ var concurrencyCases = []testCase{
 			maintain := func(what string, count func(queue.Maintained) int, want int64) {
 				s.Helper()
 				var sum atomic.Int64
-				s.together(func(int) error {
+				s.together(func(ctx context.Context, _ int) error {
 					for {
-						done, err := s.Maintain(s.ctx, s.rules(), s.now)
+						done, err := s.Maintain(ctx, s.rules(), s.now)
 						sum.Add(int64(count(done)))
 						if err != nil || !done.More {
 							return err
@@ -276,11 +284,11 @@ var concurrencyCases = []testCase{
 			var writers atomic.Int64
 			writers.Store(crowd - 1)
 			var seen []queue.Class
-			s.together(func(i int) error {
+			s.together(func(ctx context.Context, i int) error {
 				if i == 0 {
 					for last := queue.ClassID(0); ; {
 						open := writers.Load()
-						page, err := s.Classes(s.ctx, last, 3)
+						page, err := s.Classes(ctx, last, 3)
 						if err != nil || open == 0 && len(page) == 0 {
 							return err
 						}
@@ -291,10 +299,10 @@ var concurrencyCases = []testCase{
 				}
 				defer writers.Add(-1)
 				for _, b := range drafts[i] {
-					if err := s.Submit(s.ctx, []queue.NewBuild{b}, s.now); err != nil {
+					if err := s.Submit(ctx, []queue.NewBuild{b}, s.now); err != nil {
 						return err
 					}
-					if _, err := s.Maintain(s.ctx, s.rules(), s.now); err != nil {
+					if _, err := s.Maintain(ctx, s.rules(), s.now); err != nil {
 						return err
 					}
 				}
@@ -309,26 +317,29 @@ var concurrencyCases = []testCase{
 	},
 }
 
-// together runs f in a crowd of goroutines, lets them go at the same moment, and reports their errors.
-func (s *subject) together(f func(i int) error) {
+// together runs f in a crowd of goroutines, lets them go at the same moment, and reports the first error, which ends their context.
+func (s *subject) together(f func(ctx context.Context, i int) error) {
 	s.Helper()
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make([]error, crowd)
 	start := make(chan struct{})
 	for i := range crowd {
 		wg.Go(func() {
 			<-start
-			errs[i] = f(i)
+			if err := f(ctx, i); err != nil {
+				cancel(err)
+			}
 		})
 	}
 	close(start)
 	wg.Wait()
-	s.must(errors.Join(errs...))
+	s.must(context.Cause(ctx))
 }
 
 // work gives a claimed build back the first time if its id says so, or carries it through. It reports whether the build ended.
-func (s *subject) work(c queue.Claimed) (ended bool, err error) {
-	ctx, id := context.Context(s.ctx), c.AttemptID
+func (s *subject) work(ctx context.Context, c queue.Claimed) (ended bool, err error) {
+	id := c.AttemptID
 	if c.Epoch == 1 && id.Build[15]%3 == 0 {
 		_, err := s.Release(ctx, []queue.AttemptID{id}, 0, s.now)
 		return false, err

@@ -214,14 +214,17 @@ var finishCases = []testCase{
 		"Offered",
 		"Finish ends leased attempts: one that is only offered is stale.",
 		func(s *subject) {
-			b := s.draft()
-			s.queued(b)
-			id := s.offered(b, s.worker())
+			first := s.draft()
+			s.queued(first)
+			firstID := s.offered(first, s.worker())
+			again, againID := s.reoffered()
 			s.unchanged("finish of an offer", func() {
-				if got := s.finish(report(id, queue.Succeeded)); got != 0 {
-					s.Errorf("Finish of an offer led to %v", got)
+				for _, id := range []queue.AttemptID{firstID, againID} {
+					if got := s.finish(report(id, queue.Succeeded)); got != 0 {
+						s.Errorf("Finish of an offer led to %v", got)
+					}
 				}
-			}, b)
+			}, first, again)
 		},
 	},
 	{

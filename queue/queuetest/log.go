@@ -229,8 +229,11 @@ var logCases = []testCase{
 			})
 			b := s.draft()
 			s.queued(b)
-			if _, counts := s.appends(s.offered(b, s.worker()), 0, "early"); counts {
-				s.Errorf("the log of an offer takes bytes")
+			_, again := s.reoffered()
+			for _, id := range []queue.AttemptID{s.offered(b, s.worker()), again} {
+				if _, counts := s.appends(id, 0, "early"); counts {
+					s.Errorf("the log of an offer takes bytes")
+				}
 			}
 		},
 	},

@@ -225,8 +225,9 @@ var sessionCases = []testCase{
 			builds := s.drafts(2)
 			builds[0].RunTimeout = 48 * time.Hour
 			s.queued(builds...)
-			held, live := s.worker(), s.worker()
-			s.running(builds[0], held)
+			facts := s.facts()
+			held, live := s.open(facts), s.worker()
+			id := s.running(builds[0], held)
 			s.must(s.LoseSessions(s.ctx, []queue.SessionID{held, s.worker()}, s.now))
 			s.beat(queue.NewID())
 			s.pass(24 * time.Hour)
@@ -235,6 +236,7 @@ var sessionCases = []testCase{
 			}
 			s.wantState(builds[0], queue.Running)
 			s.wantIDs("claim by the session that is left", s.claimIDs(builds[1], live), ids(builds[1:]))
+			s.wantAdopted(s.adopt(s.open(facts), id), id, queue.Running)
 		},
 	},
 }

@@ -78,7 +78,28 @@ func (s *subject) staleItems() []staleItem {
 		s.ends(report(id, end), end)
 		add("ended as "+end.String(), b, id, session)
 	}
+
+	// Last, because an offer does not last while time passes.
+	b = s.draft()
+	s.queued(b)
+	id = s.offered(b, session)
+	s.releases(id)
+	s.offered(b, other)
+	add("old epoch of an offered build", b, id, session)
+	add("old epoch of an offered build, new session", b, id, other)
+	add("future epoch of an offered build", b, queue.AttemptID{Build: b.ID, Epoch: id.Epoch + 2}, other)
 	return items
+}
+
+// reoffered returns a build that is offered again, after an attempt that was lost.
+func (s *subject) reoffered() (queue.NewBuild, queue.AttemptID) {
+	s.Helper()
+	b := s.draft()
+	s.queued(b)
+	s.ends(report(s.running(b, s.worker()), queue.Lost), queue.Pending)
+	s.pass(retry.Max)
+	s.maintain(s.rules())
+	return b, s.offered(b, s.worker())
 }
 
 // eachStale checks that a fenced change does not count for attempts that are stale, and changes nothing.
