@@ -38,7 +38,7 @@ func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Con
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it only goes back to the pool
+	defer conn.Close()
 	if err = begin(ctx, conn); err == nil {
 		// The clock is read under the lock, so that times are in the order of the changes.
 		err = do(ctx, &change{conn: conn, now: micros(now)})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 )
@@ -121,25 +122,24 @@ func checkPlan(t *testing.T, name string, lines, indexes []string) {
 func readerPlans(t *testing.T, b *Backend) map[string]string {
 	t.Helper()
 	var rec recorder
-	b.db.AddQueryHook(&rec)
-	defer b.db.ResetQueryHooks()
+	reader := sqlqueue.NewReader(b.db.WithQueryHook(&rec), names)
 	id, pending := queue.NewID(), []queue.State{queue.Pending}
 	queries := make(map[string]string)
 	for _, ask := range []struct {
 		name string
 		err  func() error
 	}{
-		{"Get", func() error { _, err := b.Get(t.Context(), "p", id); return err }},
+		{"Get", func() error { _, err := reader.Get(t.Context(), "p", id); return err }},
 		{"List", func() error {
-			_, err := b.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: pending, Limit: 50})
+			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: pending, Limit: 50})
 			return err
 		}},
 		{"ListPage", func() error {
-			_, err := b.List(t.Context(), queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})
+			_, err := reader.List(t.Context(), queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})
 			return err
 		}},
-		{"Specs", func() error { _, err := b.Specs(t.Context(), []queue.ID{id}); return err }},
-		{"Classes", func() error { _, err := b.Classes(t.Context(), 1, 10); return err }},
+		{"Specs", func() error { _, err := reader.Specs(t.Context(), []queue.ID{id}); return err }},
+		{"Classes", func() error { _, err := reader.Classes(t.Context(), 1, 10); return err }},
 	} {
 		rec.query = ""
 		if err := ask.err(); err != nil && ask.name != "Get" {
