@@ -64,7 +64,8 @@ func (c *change) leases(ctx context.Context, query string, args ...any) ([]lease
 	return found, err
 }
 
-// This is the fence of everything that a worker writes: what does not come back is stale.
+// This is the fence of everything that a worker writes, its only one: what does not come back is stale. It holds until the change
+// ends, because nobody else can write before.
 var fenceSQL = names.Expand(leaseColumns + `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
 ON b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) ORDER BY i.n`)
 
