@@ -1,0 +1,118 @@
+package pgqueue
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// acceptSQL, like every statement that changes several builds, locks them in the order of their ids first, and then goes by the rows
+// as they were locked. That the session is compared as it is keeps the planner from the indexes of leases: a walk over all of them
+// looks cheap to it when there are few.
+const acceptSQL = `
+WITH offered AS MATERIALIZED (
+	SELECT b.id, i.token_hash, i.slack
+	FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS i(id, epoch, session_id, token_hash, slack)
+	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id
+	WHERE b.id = ANY($2::uuid[]) AND b.state = {offered}
+	ORDER BY b.id FOR NO KEY UPDATE OF b
+)
+UPDATE {schema}build b SET
+	state = {running},
+	attempts_used = b.attempts_used + 1,
+	started_at = {now},
+	deadline = {now} + (b.run_timeout + o.slack) * interval '1 microsecond',
+	token_hash = o.token_hash
+FROM offered o
+WHERE b.id = o.id
+RETURNING b.id, b.epoch`
+
+// acceptedSQL finds attempts that were accepted before in the same way.
+const acceptedSQL = `
+SELECT b.id, b.epoch
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[]) AS i(id, epoch, session_id, token_hash)
+JOIN {schema}build b
+	ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.token_hash = i.token_hash
+WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})`
+
+// Accept implements [queue.Transitions].
+func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {
+	c := acceptColumns(accepts, nil)
+	done, err := collect(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks)
+	if err != nil || len(done) == len(accepts) {
+		return done, err
+	}
+	// What is left is stale, or was accepted before: by a statement that has committed, since this one waited for its lock.
+	c = acceptColumns(accepts, done)
+	again, err := collect(ctx, b, scanAttemptID, b.sql.accepted, c.builds, c.epochs, c.sessions, c.hashes)
+	if err != nil {
+		return nil, err
+	}
+	return append(done, again...), nil
+}
+
+type acceptances struct {
+	attempts
+	sessions, slacks []int64
+	hashes           [][]byte
+}
+
+// acceptColumns returns accepts as arguments, without those that are done.
+func acceptColumns(accepts []queue.Acceptance, done []queue.AttemptID) (c acceptances) {
+	for _, a := range accepts {
+		if slices.Contains(done, a.AttemptID) {
+			continue
+		}
+		c.add(a.AttemptID)
+		c.sessions = append(c.sessions, int64(a.Session))
+		c.slacks = append(c.slacks, a.Slack.Microseconds())
+		c.hashes = append(c.hashes, a.TokenHash[:])
+	}
+	return c
+}
+
+const releaseSQL = `
+WITH offered AS MATERIALIZED (
+	SELECT b.id
+	FROM unnest($2::uuid[], $3::bigint[]) AS i(id, epoch)
+	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
+	WHERE b.id = ANY($2::uuid[]) AND b.state = {offered}
+	ORDER BY b.id FOR NO KEY UPDATE OF b
+)
+UPDATE {schema}build b SET
+	state = {queued}, session_id = NULL, deadline = NULL,
+	avoid_worker = b.worker, avoid_until = {now} + $4::bigint * interval '1 microsecond'
+FROM offered o
+WHERE b.id = o.id
+RETURNING b.id, b.epoch`
+
+// Release implements [queue.Transitions].
+func (b *Backend) Release(ctx context.Context, ids []queue.AttemptID, avoid time.Duration, now time.Time) ([]queue.AttemptID, error) {
+	var c attempts
+	for _, id := range ids {
+		c.add(id)
+	}
+	return collect(ctx, b, scanAttemptID, b.sql.release, present(now), c.builds, c.epochs, avoid.Microseconds())
+}
+
+// attempts are ids of attempts as arguments.
+type attempts struct {
+	builds []pgtype.UUID
+	epochs []int64
+}
+
+func (a *attempts) add(id queue.AttemptID) {
+	a.builds = append(a.builds, uuid(id.Build))
+	a.epochs = append(a.epochs, id.Epoch)
+}
+
+// byAttempt orders attempts by build, then epoch.
+func byAttempt(x, y queue.AttemptID) int {
+	return cmp.Or(bytes.Compare(x.Build[:], y.Build[:]), cmp.Compare(x.Epoch, y.Epoch))
+}

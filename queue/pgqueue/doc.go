@@ -1,0 +1,68 @@
+// Package pgqueue keeps a build queue in PostgreSQL, for any number of processes on one database.
+//
+//	pool, err := pgxpool.New(ctx, url)
+//	…
+//	backend, err := pgqueue.New(pool, nil)
+//	…
+//	if err := backend.Migrate(ctx); err != nil {
+//		…
+//	}
+//	q := queue.New(backend, nil)
+//
+// # What it guarantees
+//
+// It does what [queue.Backend] says. A change of state is one statement and commits by itself, so that it is made wholly or not at all; when
+// a method returns nil the change is as durable as the server's settings make a commit. A build is claimed by one session
+// only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout. Leases,
+// deadlines and ranks go by the database's clock, not by those of the processes.
+//
+// It does not read or write anything outside of its schema, change settings beyond its own transactions, or start goroutines. It does not
+// use LISTEN and NOTIFY: queues in other processes find new builds by their polls.
+//
+// Statements are written for the isolation level READ COMMITTED, PostgreSQL's default. A database or user with another
+// default_transaction_isolation gets errors where it should get answers. It is tested with PostgreSQL 15.
+//
+// # The pool
+//
+// The pool is the embedder's. The backend borrows one connection for one statement, or for one short transaction, and never asks for a
+// second one while it holds one; a pool of a single connection suffices, though callers then wait for each other. Get, List and
+// the other reads are made by bun on connections of the same pool, so that there is one budget: as a rule of thumb four connections for
+// a process that claims, and a few more for whatever else the service does with the pool.
+//
+// The frequent statements are prepared, in the default mode of pgx, and fill about forty entries of each connection's cache; those of bun
+// are sent unprepared. The statements run with a statement_timeout, and without sequential scans and just-in-time compilation, all of
+// which ends with their transactions.
+//
+// PgBouncer in session mode needs nothing. In transaction mode a prepared statement may meet a connection that has never
+// seen it (unless PgBouncer is 1.21 or newer and max_prepared_statements is set): let pgx not prepare,
+//
+//	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+//
+// which costs the planning of each statement. Every other mode of pgx works as well.
+//
+// # The schema
+//
+// All tables are in one schema, by default "slipway"; names in statements are qualified, and the search_path is left alone. Several queues
+// can share a database, each in its schema. The tables' form is private to this package, but may be read for reports;
+// the comments in [Migrations] explain it.
+//
+// [Backend.Migrate] is called by whoever deploys, never by anything else. It needs a user that owns the schema, or may create it. The user
+// that the service runs as needs less:
+//
+//	GRANT USAGE ON SCHEMA slipway TO service;
+//	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO service;
+//
+// After a migration, programs of the version before go on working, unless the migration says otherwise in its first line; then they get
+// [ErrTooNew] from Ping and should not be run. A program that finds an older schema than it needs gets [ErrOutdated]. So: migrate,
+// then deploy.
+//
+// # Submitting in a transaction
+//
+// [Submit] adds builds in a transaction of the caller's own, so that a build is there exactly if the change that it belongs to is. It
+// takes what database/sql and bun call a transaction. After the commit, call [queue.Queue.Wake].
+//
+// # Testing
+//
+// The package passes the suite of package queuetest on a real server. Tests of services need no PostgreSQL: package memqueue behaves alike,
+// except for [Submit].
+package pgqueue

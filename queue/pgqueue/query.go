@@ -1,0 +1,145 @@
+package pgqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// A database is what statements need of a *pgxpool.Pool. Every call borrows one connection and gives it back before it returns,
+// or when what it returned is closed; nothing here asks for a second one in between.
+type database interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// prologueSQL prepares a transaction. The server shall end the statements that follow: a client that goes away while its statement waits
+// for a lock is not noticed by the server, which would go on waiting, and then make the change. And a plan that is made while
+// the tables are small, and kept while they grow, shall not be one that reads them whole, or worth compiling.
+const prologueSQL = `
+SELECT set_config('statement_timeout', $1, true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)`
+
+// collect runs one statement in a transaction of its own and returns its rows.
+func collect[T any](ctx context.Context, b *Backend, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	var items []T
+	err := b.send(ctx, sql, args, func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		items, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+// change runs one statement in a transaction of its own and returns how many rows it changed.
+func (b *Backend) change(ctx context.Context, sql string, args ...any) (int, error) {
+	var changed int
+	err := b.send(ctx, sql, args, func(results pgx.BatchResults) error {
+		tag, err := results.Exec()
+		changed = int(tag.RowsAffected())
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return changed, nil
+}
+
+// send sends a statement behind the prologue, both in one round trip and one transaction, and lets read have its result.
+func (b *Backend) send(ctx context.Context, sql string, args []any, read func(pgx.BatchResults) error) error {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	batch := new(pgx.Batch)
+	batch.Queue(prologueSQL, serverLimit(ctx))
+	batch.Queue(sql, args...)
+	results := b.db.SendBatch(ctx, batch)
+	_, err := results.Exec()
+	if err == nil {
+		err = read(results)
+	}
+	// The transaction ends, and its changes are durable, when Close says so.
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return explain(err)
+}
+
+// transact runs several statements in one transaction.
+func (b *Backend) transact(ctx context.Context, do func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, b.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, prologueSQL, serverLimit(ctx)); err != nil {
+			return err
+		}
+		return do(ctx, tx)
+	})
+	return explain(err)
+}
+
+// bounded gives ctx the backend's deadline.
+func (b *Backend) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, b.timeout)
+}
+
+// serverLimit returns how long the server may take: a bit less than is left, so that it can say so before the connection is given up.
+func serverLimit(ctx context.Context) string {
+	deadline, _ := ctx.Deadline()
+	left := time.Until(deadline)
+	return milliseconds(left - left/10)
+}
+
+// milliseconds writes a limit as the server reads it. Zero would mean no limit.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
+// explain makes the server's own words for a limit that was reached, and for a missing schema, ones that callers can test for.
+func explain(err error) error {
+	reply, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return err
+	}
+	switch reply.Code {
+	case "57014", "55P03": // query_canceled, lock_not_available
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case "3F000", "42P01": // invalid_schema_name, undefined_table
+		return fmt.Errorf("%w: %w", ErrOutdated, err)
+	default:
+		return err
+	}
+}
+
+// present returns now as an argument: null, which stands for the server's clock, if it is zero.
+func present(now time.Time) pgtype.Timestamptz {
+	return pgtype.Timestamptz{Time: now, Valid: !now.IsZero()}
+}
+
+// uuid returns an id as an argument.
+func uuid(id queue.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
+
+// text returns s as PostgreSQL stores it: in valid UTF-8 and without NUL bytes, which it refuses.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// scanAttemptID reads a build's id and an epoch.
+func scanAttemptID(row pgx.CollectableRow) (queue.AttemptID, error) {
+	var id queue.AttemptID
+	err := row.Scan((*[16]byte)(&id.Build), &id.Epoch)
+	return id, err
+}

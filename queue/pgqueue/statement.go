@@ -1,0 +1,50 @@
+package pgqueue
+
+import (
+	"strings"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+)
+
+// statements are the backend's SQL for its schema. Each field is expanded once from the constant of the same name.
+type statements struct {
+	submit, submitIn                    string
+	probe, probeFar, claim              string
+	accept, accepted, release           string
+	finish, finished                    string
+	cancel                              string
+	expire, takeBack, orphans           string
+	timeOut, force, sweep               string
+	unclassed, intern, classify, due    string
+	forgetSessions, forgetControllers   string
+	beat, openSession, loseSessions     string
+	leases, cancels, lease              string
+	lockSession, lockLeases, adopt      string
+	takeBackUnheld, loseUnheld, reports string
+	appendLogs                          string
+	reserve, commit                     string
+}
+
+func expand(names sqlqueue.Names) statements {
+	// statement_timestamp does not change while a statement runs, so that the planner may look it up in an index.
+	x := func(sql string) string {
+		return names.Expand(strings.ReplaceAll(sql, "{now}", "coalesce($1::timestamptz, statement_timestamp())"))
+	}
+	return statements{
+		submit: x(submitSQL), submitIn: bunForm(x(submitSQL)),
+		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
+		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
+		finish: x(finishSQL), finished: x(finishedSQL),
+		cancel: x(cancelSQL),
+		expire: x(expireSQL), takeBack: x(takeBackSQL), orphans: x(orphansSQL),
+		timeOut: x(timeOutSQL), force: x(forceSQL), sweep: x(sweepSQL),
+		unclassed: x(unclassedSQL), intern: x(internSQL), classify: x(classifySQL), due: x(dueSQL),
+		forgetSessions: x(forgetSessionsSQL), forgetControllers: x(forgetControllersSQL),
+		beat: x(beatSQL), openSession: x(openSessionSQL), loseSessions: x(loseSessionsSQL),
+		leases: x(leasesSQL), cancels: x(cancelsSQL), lease: x(leaseSQL),
+		lockSession: x(lockSessionSQL), lockLeases: x(lockLeasesSQL), adopt: x(adoptSQL),
+		takeBackUnheld: x(takeBackUnheldSQL), loseUnheld: x(loseUnheldSQL), reports: x(reportsSQL),
+		appendLogs: x(appendLogsSQL),
+		reserve:    x(reserveSQL), commit: x(commitSQL),
+	}
+}
