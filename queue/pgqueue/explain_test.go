@@ -1,0 +1,297 @@
+package pgqueue_test
+
+import (
+	"context"
+	"maps"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipway-build/slipway/internal/testenv"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/pgqueue"
+)
+
+// plans collects the plans of all statements that run on a pool, as the server used them.
+type plans struct {
+	mu   sync.Mutex
+	text []string
+}
+
+// watch returns a pool whose connections report their plans. Each of its connections settings makes a run-time parameter.
+func watch(t *testing.T, db *testenv.Database, settings map[string]string) (*pgxpool.Pool, *plans) {
+	t.Helper()
+	var p plans
+	pool := db.Open(t, func(c *pgxpool.Config) {
+		c.MaxConns = 1 // which keeps its plans
+		params := c.ConnConfig.RuntimeParams
+		params["session_preload_libraries"] = "auto_explain"
+		params["auto_explain.log_min_duration"] = "0"
+		params["auto_explain.log_level"] = "notice"
+		params["auto_explain.log_analyze"] = "on"
+		params["auto_explain.log_buffers"] = "on"
+		params["auto_explain.log_timing"] = "off"
+		maps.Copy(params, settings)
+		c.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.text = append(p.text, n.Message)
+		}
+	})
+	return pool, &p
+}
+
+// take returns the plans that were seen since the last take.
+func (p *plans) take() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := p.text
+	p.text = nil
+	return seen
+}
+
+// fill puts 50,000 builds into the database, of which few have anything due.
+func fill(t *testing.T, db *testenv.Database, from, to int) {
+	t.Helper()
+	const sql = `
+INSERT INTO SCHEMA.class (pool, labels) SELECT 'p' || n, '' FROM generate_series(1, 20) n ON CONFLICT DO NOTHING;
+INSERT INTO SCHEMA.controller (id, alive_until, fresh_since)
+	SELECT gen_random_uuid(), now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 5) WHERE NOT EXISTS (SELECT FROM SCHEMA.controller);
+INSERT INTO SCHEMA.session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
+	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, false, now() FROM SCHEMA.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM SCHEMA.session);
+INSERT INTO SCHEMA.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id,
+	epoch, attempts_used, worker, started_at, session_id, deadline, finished_at, not_before)
+SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 60000000, now(), 3, s.state, 'project' || n % 10, 'p' || 1 + n % 20, '', 1 + n % 20,
+	CASE WHEN s.state >= 2 THEN 1 ELSE 0 END, CASE WHEN s.state >= 3 THEN 1 ELSE 0 END, CASE WHEN s.state >= 2 THEN 'w1' ELSE '' END,
+	CASE WHEN s.state >= 3 THEN now() END, CASE WHEN s.state BETWEEN 2 AND 4 THEN (SELECT min(id) FROM SCHEMA.session) + (n / 1000) * 7 % 100 END,
+	CASE WHEN s.state BETWEEN 2 AND 4 THEN now() + interval '1 hour' END, CASE WHEN s.state >= 5 THEN now() END,
+	CASE WHEN s.state = 0 THEN now() + interval '1 hour' END
+FROM generate_series(FROM, TO) n
+CROSS JOIN LATERAL (SELECT CASE WHEN n % 1000 < 600 THEN 5 WHEN n % 1000 < 900 THEN 1 WHEN n % 1000 < 997 THEN 0 ELSE n % 1000 - 995 END AS state) s;
+INSERT INTO SCHEMA.attempt (build_id, epoch, started_at, ended_at, outcome, result, log_complete, worker, reason, signal)
+	SELECT id, 1, now(), now(), 5, 5, true, 'w1', '', '' FROM SCHEMA.build WHERE state = 5 ON CONFLICT DO NOTHING;
+INSERT INTO SCHEMA.log_head (build_id, epoch, length) SELECT id, 1, 100 FROM SCHEMA.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+INSERT INTO SCHEMA.artifact (build_id, epoch, size, created_at, project, name, digest)
+	SELECT id, 1, 1, now(), project, 'a', repeat('x', 32)::bytea FROM SCHEMA.build WHERE state = 5 ON CONFLICT DO NOTHING;
+INSERT INTO SCHEMA.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM SCHEMA.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+`
+	if _, err := db.Pool.Exec(t.Context(), strings.NewReplacer("SCHEMA", db.Schema, "(FROM", "("+strconv.Itoa(from), "TO)", strconv.Itoa(to)+")").Replace(sql)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// analyze does what autovacuum would do after a while.
+func analyze(t *testing.T, db *testenv.Database) {
+	t.Helper()
+	for _, table := range []string{"build", "attempt", "log_head", "log_chunk", "artifact", "session", "controller", "class"} {
+		if _, err := db.Pool.Exec(t.Context(), "VACUUM ANALYZE "+db.Schema+"."+table); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An operation is a call of a method.
+type operation struct {
+	name string
+	run  func(context.Context) error
+}
+
+// cached reports whether a connection keeps the plan of the operation: those of lists are made anew each time.
+func (o operation) cached() bool { return !strings.HasPrefix(o.name, "List") }
+
+// everyStatement returns calls of the methods of a backend, on builds that fill made if it did.
+func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []operation {
+	t.Helper()
+	var controller, running, queued queue.ID
+	var session int64
+	row := db.Pool.QueryRow(t.Context(), strings.ReplaceAll(`SELECT s.controller_id, s.id, b.id,
+		coalesce((SELECT id FROM SCHEMA.build WHERE state = 1 LIMIT 1), b.id)
+		FROM SCHEMA.build b JOIN SCHEMA.session s ON s.id = b.session_id WHERE b.state = 3 LIMIT 1`, "SCHEMA", db.Schema))
+	if err := row.Scan((*[16]byte)(&controller), &session, (*[16]byte)(&running), (*[16]byte)(&queued)); err != nil {
+		controller, running, queued = queue.NewID(), queue.NewID(), queue.NewID()
+	}
+	id := queue.AttemptID{Build: running, Epoch: 1}
+	retry := queue.Retry{Base: time.Second, Max: time.Minute}
+	rules := queue.Rules{Controller: controller, Grace: time.Minute, Retry: retry, Limit: 100}
+	var now time.Time
+	return []operation{
+		{"Probe", func(ctx context.Context) error { _, err := b.Probe(ctx, []queue.ClassID{1, 2, 3}, 4); return err }},
+		{"Claim", func(ctx context.Context) error {
+			_, err := b.Claim(ctx, []queue.Demand{{Class: 2, Slots: []queue.SessionID{queue.SessionID(session)}}}, time.Second, now)
+			return err
+		}},
+		{"Accept", func(ctx context.Context) error {
+			_, err := b.Accept(ctx, []queue.Acceptance{{AttemptID: id, Session: queue.SessionID(session)}}, now)
+			return err
+		}},
+		{"Release", func(ctx context.Context) error {
+			_, err := b.Release(ctx, []queue.AttemptID{id}, time.Second, now)
+			return err
+		}},
+		{"AppendLogs", func(ctx context.Context) error {
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 100, Data: []byte("more")}}, now)
+			return err
+		}},
+		{"Lease", func(ctx context.Context) error { _, err := b.Lease(ctx, id); return ignore(err, queue.ErrStaleLease) }},
+		{"Leases", func(ctx context.Context) error { _, err := b.Leases(ctx, controller, false); return err }},
+		{"Cancels", func(ctx context.Context) error { _, err := b.Leases(ctx, controller, true); return err }},
+		{"ReadLog", func(ctx context.Context) error {
+			_, err := b.ReadLog(ctx, "project0", id, 50, 100)
+			return ignore(err, queue.ErrNotFound)
+		}},
+		{"Get", func(ctx context.Context) error {
+			_, err := b.Get(ctx, "project0", queued)
+			return ignore(err, queue.ErrNotFound)
+		}},
+		{"List", func(ctx context.Context) error {
+			_, err := b.List(ctx, queue.Filter{Project: "project1", Limit: 50})
+			return err
+		}},
+		{"ListPage", func(ctx context.Context) error {
+			_, err := b.List(ctx, queue.Filter{Project: "project1", Limit: 50, Before: queued})
+			return err
+		}},
+		{"Attempts", func(ctx context.Context) error {
+			_, err := b.Attempts(ctx, "project0", running)
+			return ignore(err, queue.ErrNotFound)
+		}},
+		{"Specs", func(ctx context.Context) error { _, err := b.Specs(ctx, []queue.ID{running, queued}); return err }},
+		{"Reserve", func(ctx context.Context) error {
+			_, err := b.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: id, Name: "a"}, now)
+			return ignore(err, queue.ErrStaleLease)
+		}},
+		{"Commit", func(ctx context.Context) error {
+			_, err := b.CommitArtifact(ctx, id, "a", now)
+			return ignore(err, queue.ErrStaleLease)
+		}},
+		{"Adopt", func(ctx context.Context) error {
+			_, err := b.Adopt(ctx, queue.SessionID(session), []queue.AttemptID{id}, retry, now)
+			return ignore(err, queue.ErrNotFound)
+		}},
+		{"Lose", func(ctx context.Context) error {
+			return b.LoseSessions(ctx, []queue.SessionID{queue.SessionID(session) + 1}, now)
+		}},
+		{"Maintain", func(ctx context.Context) error { _, err := b.Maintain(ctx, rules, now); return err }},
+		{"Finish", func(ctx context.Context) error {
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			return err
+		}},
+		{"Cancel", func(ctx context.Context) error {
+			_, err := b.Cancel(ctx, "project0", queued, "", time.Second, now)
+			return ignore(err, queue.ErrNotFound)
+		}},
+		{"Submit", func(ctx context.Context) error {
+			return b.Submit(ctx, []queue.NewBuild{{ID: queue.NewID(), Project: "p", Pool: "p1", RunTimeout: 1, MaxAttempts: 1}}, now)
+		}},
+	}
+}
+
+// TestPlans checks that no statement reads a table whole that grows with the builds, whether the server plans it for its arguments
+// or for any.
+func TestPlans(t *testing.T) {
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		t.Run(mode, func(t *testing.T) {
+			_, db := open(t)
+			fill(t, db, 1, 50000)
+			analyze(t, db)
+			pool, plans := watch(t, db, map[string]string{"plan_cache_mode": mode})
+			b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
+			for _, op := range everyStatement(t, db, b) {
+				plans.take()
+				if err := op.run(t.Context()); err != nil {
+					t.Errorf("%s: %v", op.name, err)
+				}
+				if !op.cached() {
+					continue
+				}
+				checkPlans(t, op.name, plans.take())
+			}
+		})
+	}
+}
+
+// TestPlansMadeWhenTablesWereSmall checks the plans that a connection made when there was little or nothing, and still uses.
+func TestPlansMadeWhenTablesWereSmall(t *testing.T) {
+	for _, rows := range []int{0, 1000, 5000} {
+		t.Run(strconv.Itoa(rows), func(t *testing.T) {
+			_, db := open(t)
+			pool, plans := watch(t, db, map[string]string{"plan_cache_mode": "force_generic_plan"})
+			b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
+			if rows > 0 {
+				fill(t, db, 1, rows)
+				analyze(t, db)
+			}
+			for _, op := range everyStatement(t, db, b) {
+				if err := op.run(t.Context()); err != nil {
+					t.Errorf("%s: %v", op.name, err)
+				}
+			}
+			fill(t, db, rows+1, 50000)
+			for _, op := range everyStatement(t, db, b) {
+				plans.take()
+				if err := op.run(t.Context()); err != nil {
+					t.Errorf("%s: %v", op.name, err)
+				}
+				if !op.cached() {
+					continue
+				}
+				checkPlans(t, op.name, plans.take())
+			}
+		})
+	}
+}
+
+func checkPlans(t *testing.T, name string, plans []string) {
+	t.Helper()
+	if len(plans) == 0 {
+		t.Fatalf("%s: the server reported no plan: is auto_explain installed (postgresql-contrib) and the user a superuser?", name)
+	}
+	for _, plan := range plans {
+		if n := pages(plan); n > maxPages {
+			t.Errorf("%s reads %d pages, want at most %d:\n%s", name, n, maxPages, plan)
+		}
+	}
+}
+
+// maxPages is far below what the table of builds in fill has, or the smallest of its whole indexes.
+const maxPages = 150
+
+var buffers = regexp.MustCompile(`Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?`)
+
+// pages returns how many pages a plan has read: the first node's count has those of all others in it.
+func pages(plan string) int {
+	var sum int
+	if m := buffers.FindStringSubmatch(plan); m != nil {
+		for _, n := range m[1:] {
+			count, _ := strconv.Atoi(n)
+			sum += count
+		}
+	}
+	return sum
+}
+
+// TestExecModes checks that no statement depends on how pgx sends it.
+func TestExecModes(t *testing.T) {
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			_, db := open(t)
+			fill(t, db, 1, 2000)
+			pool := db.Open(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+			b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
+			for _, op := range everyStatement(t, db, b) {
+				if err := op.run(t.Context()); err != nil {
+					t.Errorf("%s: %v", op.name, err)
+				}
+			}
+		})
+	}
+}
