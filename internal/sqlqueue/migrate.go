@@ -1,8 +1,6 @@
 package sqlqueue
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -63,23 +61,21 @@ func parseMigration(name string, text []byte) (Migration, error) {
 	if err != nil {
 		return Migration{}, errors.New("its name must begin with a number and an underscore")
 	}
-	m := Migration{Version: version}
+	header, body, _ := strings.Cut(string(text), "\n")
+	value, ok := strings.CutPrefix(header, "-- min_compatible: ")
+	least, err := strconv.Atoi(value)
+	if !ok || err != nil || least < 1 || least > version {
+		return Migration{}, errors.New(`its first line must be "-- min_compatible: N", N at most its version`)
+	}
+	m := Migration{Version: version, MinCompatible: least}
 	var statement strings.Builder
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for first := true; lines.Scan(); first = false {
-		line := lines.Text()
-		if first {
-			value, ok := strings.CutPrefix(line, "-- min_compatible: ")
-			if m.MinCompatible, err = strconv.Atoi(value); err != nil || !ok || m.MinCompatible > version {
-				return Migration{}, errors.New(`its first line must be "-- min_compatible: N", N at most its version`)
-			}
+	for line := range strings.Lines(body) {
+		content := strings.TrimSpace(line)
+		if statement.Len() == 0 && (content == "" || strings.HasPrefix(content, "--")) {
 			continue
 		}
-		if statement.Len() == 0 && (line == "" || strings.HasPrefix(line, "--")) {
-			continue
-		}
-		statement.WriteString(line + "\n")
-		if strings.HasSuffix(line, ";") {
+		statement.WriteString(line)
+		if strings.HasSuffix(content, ";") {
 			m.Statements = append(m.Statements, statement.String())
 			statement.Reset()
 		}
@@ -87,7 +83,7 @@ func parseMigration(name string, text []byte) (Migration, error) {
 	if statement.Len() > 0 {
 		return Migration{}, errors.New("its last statement has no end")
 	}
-	return m, lines.Err()
+	return m, nil
 }
 
 // A Migrator brings the schema of one database to the version of its migrations.
