@@ -28,6 +28,11 @@ type change struct {
 func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Context, *change) error) error {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
+	return b.transact(ctx, now, do)
+}
+
+// transact is change for as long as ctx lasts.
+func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.Context, *change) error) error {
 	select {
 	case b.writer <- struct{}{}:
 		defer func() { <-b.writer }()

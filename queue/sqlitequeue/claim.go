@@ -149,7 +149,7 @@ FROM (
 	FROM json_each(?1)
 ) AS p
 WHERE b.id = p.id AND b.state = {queued}
-RETURNING id, epoch, session_id, project, pool, CASE WHEN length(spec) <= ?4 THEN spec END, coalesce(length(spec), 0),
+RETURNING id, epoch, session_id, class_id, project, pool, CASE WHEN length(spec) <= ?4 THEN spec END, coalesce(length(spec), 0),
 	source_digest, source_size, run_timeout`)
 
 // claim gives the picked builds to their sessions and returns them in the order of picks.
@@ -166,7 +166,7 @@ func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) (
 		var q queue.Claimed
 		var source sourceColumns
 		var timeout int64
-		err := rows.Scan(scanID(&q.Build), &q.Epoch, &q.Session, &q.Project, &q.Pool, &q.Spec, &q.SpecSize,
+		err := rows.Scan(scanID(&q.Build), &q.Epoch, &q.Session, &q.Class, &q.Project, &q.Pool, &q.Spec, &q.SpecSize,
 			&source.digest, &source.size, &timeout)
 		q.Source, q.RunTimeout = source.source(), time.Duration(timeout)*time.Microsecond
 		claimed = append(claimed, q)

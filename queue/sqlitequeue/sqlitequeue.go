@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
+	"os"
 	"runtime"
 	"strconv"
 	"time"
@@ -64,12 +65,16 @@ func (o *Options) withDefaults() Options {
 }
 
 // Open opens a database file for [New], and makes it if there is none: in WAL mode, so that readers and the one writer do not
-// wait for each other, with foreign keys, and with transactions that take the write lock when they begin. The directory must exist.
+// wait for each other, with foreign keys, and with transactions that take the write lock when they begin. A new file can be read
+// and written by its owner alone. The directory must exist.
 //
 // The file must lie on a local disk: SQLite's locks do not work on network file systems.
 func Open(path string, o *Options) (*sql.DB, error) {
 	if path == "" {
 		return nil, errors.New("sqlitequeue: the path of the database is empty")
+	}
+	if err := create(path); err != nil {
+		return nil, err
 	}
 	opts := o.withDefaults()
 	params := url.Values{
@@ -92,6 +97,19 @@ func Open(path string, o *Options) (*sql.DB, error) {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
+}
+
+// create makes the file if there is none. One that exists is not opened: when a process closes a file in any way, it loses all the locks
+// that SQLite has on it.
+func create(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the path is the embedder's
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // A Backend keeps a queue in an SQLite database. It is safe for concurrent use, and any number of backends, in one or several
@@ -132,10 +150,10 @@ func New(db *sql.DB, o *Options) (*Backend, error) {
 }
 
 // Migrate brings the schema up to date, in one transaction. It may be called at each start, by several processes at
-// once. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
+// once. Only ctx bounds it, because rewriting a large table takes its time. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
 // that it can use is left as it is.
 func (b *Backend) Migrate(ctx context.Context) error {
-	return b.change(ctx, time.Time{}, func(ctx context.Context, c *change) error {
+	return b.transact(ctx, time.Time{}, func(ctx context.Context, c *change) error {
 		return b.migrator.Apply(ctx, c.conn)
 	})
 }

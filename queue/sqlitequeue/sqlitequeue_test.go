@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -85,6 +87,14 @@ func TestOpenTakesAnyPath(t *testing.T) {
 		if filepath.Base(file) != name {
 			t.Errorf("the database %q is the file %q", name, filepath.Base(file))
 		}
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if info, err := os.Stat(path + suffix); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the file %q: %v, %v; want mode 600", name+suffix, info, err)
+			}
+		}
+	}
+	if _, err := sqlitequeue.Open(filepath.Join(t.TempDir(), "none", "queue.db"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open in a directory that does not exist: %v", err)
 	}
 	if _, err := sqlitequeue.Open("", nil); err == nil {
 		t.Error("Open takes an empty path")
