@@ -12,7 +12,7 @@
 // # What a build gets
 //
 // The command runs in the source directory, with nothing on standard input and with standard output and standard error in one
-// pipe, so that the log has them in the order they were written. Its environment is an allow-list, later entries first:
+// pipe, so that the log has them in the order they were written. Its environment is an allow-list, in which later entries prevail:
 //
 //   - PATH, LANG, LC_* and TZ of the agent, and what [Options.PassEnv] names
 //   - HOME and TMPDIR: new directories, the attempt's own
@@ -29,7 +29,7 @@
 //
 //   - When the command ends by itself, what it left running is killed. A build has no daemons.
 //   - A build is stopped with SIGTERM to its group. What has not ended after the job's grace is killed.
-//   - When the guardian itself is killed, the agent kills the group, and Run returns [ErrGuardianLost].
+//   - When the guardian itself is killed, the agent kills what is in its session, and Run returns [ErrGuardianLost].
 //   - When nobody in the build is left, but somebody outside holds its output open, the log is cut after two seconds, with a
 //     notice. What the build wrote is in it.
 //
@@ -42,7 +42,7 @@
 // builds of people he does not trust gives the agent a user or a machine of its own, and keeps its credentials elsewhere.
 // Guardian and agent watch each other: when both are killed in one stroke, nobody is left to kill the build's group, and only
 // the kernel on Linux still kills the command itself. A guardian that is killed with SIGKILL, which a hostile build can do, leaves
-// behind what had left the build's process group before. Where that matters a systemd unit or a container around the agent
+// behind what had left its session before. Where that matters a systemd unit or a container around the agent
 // bounds what is left of it.
 //
 // Limits of memory and processor time are the operating system's to set, for example in the agent's systemd unit.

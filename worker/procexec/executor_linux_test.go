@@ -84,22 +84,9 @@ func TestRestlessEscapee(t *testing.T) {
 	if result, err := begin(t, newExecutor(t, nil), job, log).wait(t); err != nil || result.ExitCode != 0 {
 		t.Errorf("result %+v, %v; want exit code 0", result, err)
 	}
-	if left := mentioning(t, hop); len(left) > 0 {
+	if left := having(t, job.Dir); len(left) > 0 {
 		t.Errorf("processes %v live on after Run", left)
 	}
-}
-
-// mentioning returns the processes whose command line holds text.
-func mentioning(t *testing.T, text string) []string {
-	t.Helper()
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.DeleteFunc(lines, func(name string) bool {
-		line, _ := os.ReadFile(name)
-		return !bytes.Contains(line, []byte(text))
-	})
 }
 
 func TestGuardianSuspended(t *testing.T) {
@@ -148,6 +135,17 @@ func TestDescriptorsAreHidden(t *testing.T) {
 	_, log := run(t, Spec{Command: []string{"ls", "-l", "/proc/self/fd"}})
 	if strings.Contains(log, name) || strings.Count(log, "pipe:") != 2 {
 		t.Errorf("the build has other files than its own:\n%s", log)
+	}
+}
+
+// TestGuardianKilledAtOnce kills a guardian that may not have said yet which process it started.
+func TestGuardianKilledAtOnce(t *testing.T) {
+	e := newExecutor(t, nil)
+	for range 20 {
+		job, log := newJob(t, shell(`kill -9 $PPID; sleep 1000; :`))
+		if result, err := begin(t, e, job, log).wait(t); !errors.Is(err, ErrGuardianLost) {
+			t.Errorf("result %+v, %v; want ErrGuardianLost", result, err)
+		}
 	}
 }
 

@@ -231,6 +231,12 @@ func (t *tree) lingers() bool {
 	return t.stopping && !t.killing && unix.Kill(-t.pid, 0) == nil
 }
 
+// A process is one of this machine.
+type process struct {
+	pid, parent, group, session int
+	dead                        bool // and not reaped
+}
+
 func (t *tree) ending(alive string) ending {
 	var used unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_CHILDREN, &used)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,6 +122,9 @@ func newJob(t *testing.T, spec Spec) (worker.Job, *growing) {
 	if err := os.Mkdir(source, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		eventually(t, "nothing of the build is left", func() bool { return len(having(t, dir)) == 0 })
+	})
 	log := &growing{changed: make(chan struct{})}
 	return worker.Job{Build: queue.NewID(), Epoch: 1, Spec: encoded, Dir: dir, Source: source, Log: log, Grace: patience}, log
 }
@@ -197,6 +201,19 @@ func alive(pid int) bool {
 	}
 	state := bytes.TrimSpace(stat[bytes.LastIndexByte(stat, ')')+1:])
 	return len(state) > 0 && state[0] != 'Z' && state[0] != 'X'
+}
+
+// having returns the living processes that have dir in their first environment, on systems with a /proc.
+func having(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		environ, _ := os.ReadFile(name)
+		return !bytes.Contains(environ, []byte("HOME="+dir+"/"))
+	})
 }
 
 func gone(t *testing.T, pids ...int) {

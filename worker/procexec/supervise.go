@@ -173,21 +173,20 @@ func (w *ward) steer(ctx context.Context, job worker.Job, over <-chan struct{}, 
 	case <-time.After(limit):
 	}
 	_ = w.guardian.Process.Kill()
+	_ = w.reports.SetReadDeadline(time.Now().Add(drainTimeout)) // the build may have got hold of the other end
 	<-over
 	return false
 }
 
-// watch takes the guardian's reports and waits for its end. If it died before its last report, the build is killed from here.
-// Then nobody in the build can write output any more, and the end of the output is waited for at most drainTimeout.
+// watch takes the guardian's reports and waits for its end. If the guardian dies before its last report, the build is killed from
+// here. Then nobody in the build can write output any more, and the end of the output is waited for at most drainTimeout.
 func (w *ward) watch() {
-	var reading sync.WaitGroup
-	reading.Go(w.readReports)
-	w.exit = w.guardian.Wait()
-	_ = w.reports.SetReadDeadline(time.Now().Add(drainTimeout))
-	reading.Wait()
-	if w.begun != nil && w.begun.Pid > 1 && w.ended == nil {
-		killGroup(w.begun.Pid, drainTimeout)
+	w.readReports()
+	if w.begun == nil || w.begun.Pid != 0 && w.ended == nil {
+		// The guardian leads the session that the build runs in, and is not reaped: its process id is not another's yet.
+		killSession(w.guardian.Process.Pid, drainTimeout)
 	}
+	w.exit = w.guardian.Wait()
 	_ = w.output.SetReadDeadline(time.Now().Add(drainTimeout))
 }
 
@@ -204,12 +203,26 @@ func (w *ward) readReports() {
 	}
 }
 
-// killGroup kills a process group that has no guardian any more until it is empty, or only the dead are left in it.
-func killGroup(group int, limit time.Duration) {
+// killSession kills a session until it has no process any more, for at most limit.
+//
+// A look at all processes is not one moment: what is born while it lasts by a parent that then dies is not in it. So it is
+// believed only when others have confirmed it.
+func killSession(session int, limit time.Duration) {
+	const confirmed = 3
 	pause := time.Millisecond
-	for deadline := time.Now().Add(limit); unix.Kill(-group, unix.SIGKILL) == nil && time.Now().Before(deadline); {
+	deadline := time.Now().Add(limit)
+	for quiet := 0; quiet < confirmed && time.Now().Before(deadline); pause = min(2*pause, maxPause) {
+		quiet++
+		for p := range processes() {
+			if p.session != session {
+				continue
+			}
+			_ = unix.Kill(-p.group, unix.SIGKILL) // one that is dead may have left others there
+			if !p.dead {
+				quiet = 0
+			}
+		}
 		time.Sleep(pause)
-		pause = min(2*pause, maxPause)
 	}
 }
 

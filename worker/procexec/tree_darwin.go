@@ -3,6 +3,7 @@ package procexec
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"syscall"
 	"time"
@@ -84,6 +85,26 @@ func waitForExit(pid int) error {
 			return nil
 		default:
 			return err
+		}
+	}
+}
+
+// processes returns the processes of this machine.
+func processes() iter.Seq[process] {
+	return func(yield func(process) bool) {
+		const zombie = 5 // SZOMB of sys/proc.h
+		all, _ := unix.SysctlKinfoProcSlice("kern.proc.all")
+		for i := range all {
+			p := process{
+				pid:    int(all[i].Proc.P_pid),
+				parent: int(all[i].Eproc.Ppid),
+				group:  int(all[i].Eproc.Pgid),
+				dead:   all[i].Proc.P_stat == zombie,
+			}
+			var err error
+			if p.session, err = unix.Getsid(p.pid); err == nil && !yield(p) {
+				return
+			}
 		}
 	}
 }

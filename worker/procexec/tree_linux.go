@@ -3,6 +3,7 @@ package procexec
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -136,20 +137,32 @@ func children() []int {
 
 // scanChildren does the work of children, more slowly, on kernels without lists of children.
 func scanChildren() []int {
-	self := strconv.Itoa(os.Getpid())
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	var pids []int
-	for _, name := range stats {
-		b, _ := os.ReadFile(name)
-		// "pid (name) state parent ...", where name may hold anything.
-		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-		if len(fields) < 2 || string(fields[1]) != self {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
-			pids = append(pids, pid)
+	for p := range processes() {
+		if p.parent == os.Getpid() {
+			pids = append(pids, p.pid)
 		}
 	}
 	slices.Sort(pids)
 	return pids
+}
+
+// processes returns the processes that this one can see.
+func processes() iter.Seq[process] {
+	return func(yield func(process) bool) {
+		stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+		for _, name := range stats {
+			b, _ := os.ReadFile(name) // may be no more
+			// "(name) state parent group session", where name may hold anything.
+			p, state := process{}, ""
+			_, err := fmt.Sscan(string(b[bytes.LastIndexByte(b, ')')+1:]), &state, &p.parent, &p.group, &p.session)
+			if err == nil {
+				p.pid, err = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			}
+			p.dead = state == "Z" || state == "X"
+			if err == nil && !yield(p) {
+				return
+			}
+		}
+	}
 }
