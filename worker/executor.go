@@ -63,7 +63,7 @@ type Job struct {
 
 // A Result says how an attempt that ran came to its end.
 type Result struct {
-	// ExitCode is the command's exit code, or -1 when a signal ended it.
+	// ExitCode is the command's exit code, or -1 when a signal ended it or the attempt was stopped before it began.
 	ExitCode int
 	// Signal names the signal that ended the command ("SIGKILL"), or is empty.
 	Signal string
