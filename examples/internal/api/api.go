@@ -1,0 +1,152 @@
+// Package api is the form of the controller's HTTP API: what its server and its client say to each other. The paths are in
+// routes.go of package server; the controller serves the whole of it as OpenAPI at /openapi.json.
+package api
+
+import (
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// Headers of a piece of a log.
+const (
+	// LogEpoch is the attempt that the piece is of.
+	LogEpoch = "Slipway-Log-Epoch"
+	// LogOffset is where in the log the piece begins.
+	LogOffset = "Slipway-Log-Offset"
+	// LogLength is how many bytes of the log are stored.
+	LogLength = "Slipway-Log-Length"
+	// LogClosed is "true" if no more comes: the attempt has ended or, if the request named no epoch, the build has.
+	LogClosed = "Slipway-Log-Closed"
+)
+
+// A NewBuild is what a client submits.
+type NewBuild struct {
+	ID             string            `json:"id,omitempty" doc:"UUID version 7 to give to the build, so that a submit can be repeated safely. Default: a new one."`
+	Pool           string            `json:"pool,omitempty" doc:"Set of workers to run on. Default: default."`
+	Labels         map[string]string `json:"labels,omitempty" doc:"Labels that a worker must have."`
+	Spec           []byte            `json:"spec" doc:"What the workers' executor makes the build from, at most 256 KiB."`
+	Source         *Source           `json:"source,omitempty" doc:"Archive to unpack for the build; it must have been uploaded."`
+	QueueTimeoutMS int64             `json:"queue_timeout_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"End the build if it waits longer, in milliseconds. Default: never."`
+	RunTimeoutMS   int64             `json:"run_timeout_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"End an attempt that runs longer, in milliseconds."`
+	MaxAttempts    int               `json:"max_attempts,omitempty" minimum:"0" maximum:"100" doc:"How often the build may be started when workers are lost."`
+}
+
+// A Source names an uploaded archive.
+type Source struct {
+	SHA256 string `json:"sha256" doc:"64 hexadecimal digits."`
+	Size   int64  `json:"size" minimum:"0" maximum:"1125899906842624" doc:"Bytes."`
+}
+
+// A Build is a build as the API shows it.
+type Build struct {
+	ID             queue.ID          `json:"id"`
+	Project        string            `json:"project"`
+	Pool           string            `json:"pool"`
+	Labels         map[string]string `json:"labels"`
+	State          string            `json:"state"`
+	Spec           []byte            `json:"spec,omitempty"`
+	Source         *Source           `json:"source,omitempty"`
+	Epoch          int64             `json:"epoch"`
+	AttemptsUsed   int               `json:"attempts_used"`
+	MaxAttempts    int               `json:"max_attempts"`
+	Worker         string            `json:"worker,omitempty"`
+	RunTimeoutMS   int64             `json:"run_timeout_ms"`
+	QueueTimeoutMS int64             `json:"queue_timeout_ms,omitempty"`
+	CreatedAt      time.Time         `json:"created_at"`
+	StartedAt      *time.Time        `json:"started_at,omitempty"`
+	FinishedAt     *time.Time        `json:"finished_at,omitempty"`
+	Reason         string            `json:"reason,omitempty"`
+	ExitCode       *int              `json:"exit_code,omitempty"`
+	Signal         string            `json:"signal,omitempty"`
+	// Attempts is left out of lists.
+	Attempts []Attempt `json:"attempts,omitempty"`
+}
+
+// An Attempt is one start of a build.
+type Attempt struct {
+	Epoch     int64      `json:"epoch"`
+	Worker    string     `json:"worker"`
+	StartedAt time.Time  `json:"started_at"`
+	EndedAt   *time.Time `json:"ended_at,omitempty"`
+	Outcome   string     `json:"outcome,omitempty" doc:"State that the attempt's end led to; lost if it was lost."`
+	Reason    string     `json:"reason,omitempty"`
+	ExitCode  *int       `json:"exit_code,omitempty"`
+	Signal    string     `json:"signal,omitempty"`
+	LogLength int64      `json:"log_length"`
+	// LogSHA256 is the worker's sum of the log; LogComplete says that all of it is stored.
+	LogSHA256   string `json:"log_sha256,omitempty"`
+	LogComplete bool   `json:"log_complete"`
+}
+
+// A BuildPage is a page of a list.
+type BuildPage struct {
+	Builds     []Build `json:"builds"`
+	NextCursor string  `json:"next_cursor,omitempty" doc:"Cursor of the page that follows; left out if there is none. That page may be empty."`
+}
+
+// A Cancel is the wish that a build end.
+type Cancel struct {
+	Reason string `json:"reason,omitempty" doc:"Shown to people; at most 200 bytes are kept."`
+}
+
+// A Canceled tells what became of it.
+type Canceled struct {
+	State string `json:"state" doc:"canceled, or cancelling until the worker reports."`
+}
+
+// An Artifact is an output of an attempt.
+type Artifact struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	Epoch  int64  `json:"epoch"`
+}
+
+// Artifacts are the outputs of one attempt.
+type Artifacts struct {
+	Artifacts []Artifact `json:"artifacts"`
+}
+
+// A NewKey asks for a credential.
+type NewKey struct {
+	Kind        string   `json:"kind" enum:"api,worker" doc:"api for people and services, worker for agents."`
+	Role        string   `json:"role,omitempty" enum:"admin,submitter,viewer" doc:"What an api key may do."`
+	Name        string   `json:"name" doc:"What people call it."`
+	Project     string   `json:"project,omitempty" doc:"Project of a submitter or viewer."`
+	Worker      string   `json:"worker,omitempty" doc:"Worker that a worker key is for."`
+	Pools       []string `json:"pools,omitempty" doc:"Pools that a worker serves, or a submitter may use (default: all)."`
+	ExpiresInMS int64    `json:"expires_in_ms,omitempty" minimum:"0" maximum:"315576000000" doc:"Default: never."`
+}
+
+// A Key is a credential without its secret.
+type Key struct {
+	ID         string     `json:"id"`
+	Kind       string     `json:"kind"`
+	Role       string     `json:"role"`
+	Name       string     `json:"name"`
+	Project    string     `json:"project,omitempty"`
+	Worker     string     `json:"worker,omitempty"`
+	Pools      []string   `json:"pools,omitempty"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+}
+
+// A CreatedKey is a new credential with its secret, which is shown this once.
+type CreatedKey struct {
+	Key
+	Secret string `json:"key"`
+}
+
+// A KeyPage is a page of a list of credentials.
+type KeyPage struct {
+	Keys       []Key  `json:"keys"`
+	NextCursor string `json:"next_cursor,omitempty"`
+}
+
+// A Status is what probes are told: "live", "ready".
+type Status struct {
+	Status string `json:"status"`
+}
