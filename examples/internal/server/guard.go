@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/slipway-build/slipway/auth"
+	"github.com/slipway-build/slipway/queue"
+)
+
+// DefaultProject is the project that an admin's request is about if it names none.
+const DefaultProject = "default"
+
+// An endpoint is a route behind its guard.
+type endpoint struct {
+	server *Server
+	route  Route
+	query  []parameter // nil if huma checks the query
+	handle func(http.ResponseWriter, *http.Request) error
+}
+
+// ServeHTTP implements [http.Handler].
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	admitted, err := e.admit(w, r)
+	if err == nil {
+		err = e.handle(w, admitted)
+	}
+	if err != nil {
+		e.server.answer(w, r, err)
+	}
+}
+
+// A caller is who makes a request, and what it is about.
+type caller struct {
+	auth.Principal
+	project string           // empty on routes that are about no project
+	query   map[string]int64 // the numbers among the parameters of a stream
+}
+
+type callerKey struct{}
+
+// callerOf returns the caller that a guard has let in.
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c
+}
+
+// admit checks who calls, what he may, and that the request has no more than the route takes.
+func (e *endpoint) admit(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
+	if e.route.May == auth.Connect {
+		return r, nil // the hub knows workers by their keys and by the tokens of builds
+	}
+	var c caller
+	if e.route.May != Anybody {
+		p, err := e.server.Keys.AuthenticateRequest(r)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Role.Can(e.route.May) {
+			return nil, auth.ErrForbidden
+		}
+		c.Principal = p
+	}
+	query, err := parseQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.server.checkBody(w, r); err != nil {
+		return nil, err
+	}
+	if e.query != nil {
+		if c.query, err = numbers(query, e.query); err != nil {
+			return nil, err
+		}
+	}
+	if e.route.May != Anybody && e.route.May != auth.Manage {
+		if c.project, err = projectOf(c.Principal, e.route.May, query); err != nil {
+			return nil, err
+		}
+	}
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c)), nil
+}
+
+// projectOf returns the project that a request is about. One that is not the caller's does not exist.
+func projectOf(p auth.Principal, may auth.Permission, query url.Values) (string, error) {
+	project := p.Project
+	if p.Role == auth.Admin {
+		project = DefaultProject
+	}
+	if named := query["project"]; len(named) == 1 {
+		project = named[0]
+		if err := queue.CheckName("project", project); err != nil {
+			return "", err
+		}
+	}
+	return project, p.Authorize(may, project)
+}
+
+// parseQuery reads the query strictly: every parameter once and with a value, but for states, which may repeat.
+func parseQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("the query must be pairs of the form name=value")
+	}
+	for name, values := range query {
+		if len(values) > 1 && name != "state" {
+			return nil, invalid(fmt.Sprintf("query.%.100q: must not be given twice", name))
+		}
+		for _, value := range values {
+			if value == "" {
+				return nil, invalid(fmt.Sprintf("query.%.100q: must not be empty", name))
+			}
+		}
+	}
+	return query, nil
+}
+
+// checkBody refuses a body where none is taken: nobody would read it, nor limit the time it takes.
+func (s *Server) checkBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 || r.Method == http.MethodPost || r.Method == http.MethodPut {
+		return nil
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
+	w.Header().Set("Connection", "close")
+	return invalid("the request must not have a body")
+}
+
+// A parameter is a number in the query of a stream.
+type parameter struct {
+	name        string
+	doc         string
+	least, most int64
+	value       int64 // if it is not given
+	text        bool  // it is no number, and somebody else checks it
+}
+
+var projectParameter = parameter{name: "project", doc: "Project, if the caller is an admin. Default: default.", text: true}
+
+// describe returns the parameter as the description of the API has it.
+func (p parameter) describe() *huma.Param {
+	d := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	if !p.text {
+		d.Schema = &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64(p.least)), Default: p.value}
+		if p.most < math.MaxInt64 {
+			d.Schema.Maximum = new(float64(p.most))
+		}
+	}
+	return d
+}
+
+// numbers reads the parameters that a stream knows. Others are refused.
+func numbers(query url.Values, known []parameter) (map[string]int64, error) {
+	found := make(map[string]int64, len(known))
+	for _, p := range known {
+		if !p.text {
+			found[p.name] = p.value
+		}
+		text, given := query[p.name]
+		if !given {
+			continue
+		}
+		delete(query, p.name)
+		if p.text {
+			defer func() { query[p.name] = text }()
+			continue
+		}
+		n, err := strconv.ParseInt(text[0], 10, 64)
+		if err != nil || n < p.least || n > p.most {
+			return nil, invalid(fmt.Sprintf("query.%s: must be a number between %d and %d", p.name, p.least, p.most))
+		}
+		found[p.name] = n
+	}
+	for name := range query {
+		return nil, invalid(fmt.Sprintf("query.%.100s: unknown query parameter", name))
+	}
+	return found, nil
+}

@@ -1,0 +1,82 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// A pacedWriter ends a download that makes no progress, without limiting how long it may take as a whole.
+type pacedWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (s *Server) pacedWriter(w http.ResponseWriter) *pacedWriter {
+	return &pacedWriter{ResponseWriter: w, control: http.NewResponseController(w), stall: s.opts.StallTimeout}
+}
+
+// Unwrap lets [http.ResponseController] find the connection.
+func (p *pacedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// Write implements [http.ResponseWriter].
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	p.extend()
+	return p.ResponseWriter.Write(b)
+}
+
+// ReadFrom implements [io.ReaderFrom]: it copies in pieces, so that the deadline moves and the kernel can still do the copying.
+func (p *pacedWriter) ReadFrom(r io.Reader) (int64, error) {
+	const piece = 4 << 20
+	var total int64
+	for {
+		p.extend()
+		n, err := io.CopyN(p.ResponseWriter, r, piece)
+		total += n
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+func (p *pacedWriter) extend() {
+	// A connection without deadlines is one of a proxy or a test, which keeps its own.
+	_ = p.control.SetWriteDeadline(time.Now().Add(p.stall))
+}
+
+// finish gives the connection back for its next request.
+func (p *pacedWriter) finish() { _ = p.control.SetWriteDeadline(time.Time{}) }
+
+// A pacedReader does the same for an upload, and makes answers of the ways in which an upload breaks off.
+type pacedReader struct {
+	r       io.Reader
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (s *Server) pacedReader(w http.ResponseWriter, r *http.Request) *pacedReader {
+	return &pacedReader{r: r.Body, control: http.NewResponseController(w), stall: s.opts.StallTimeout}
+}
+
+// Read implements [io.Reader].
+func (p *pacedReader) Read(b []byte) (int, error) {
+	_ = p.control.SetReadDeadline(time.Now().Add(p.stall))
+	n, err := p.r.Read(b)
+	switch {
+	case err == nil || err == io.EOF:
+		return n, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, errSlow
+	default:
+		return n, errCut
+	}
+}
+
+// errCut says that the client has ended its upload too early.
+var errCut = invalid("the content is shorter than its Content-Length")

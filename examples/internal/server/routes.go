@@ -1,0 +1,72 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/slipway-build/slipway/auth"
+)
+
+// Anybody is the permission of routes that need no credential.
+const Anybody auth.Permission = ""
+
+// A Route is what a client can ask for, and who may.
+type Route struct {
+	// Pattern is that of [http.ServeMux]: a method and a path. The hub's has no method.
+	Pattern string
+	// May is the permission that the caller's role must have, or [Anybody]. The hub checks by itself who may [auth.Connect].
+	May auth.Permission
+}
+
+// Routes returns every route that the server has.
+func (s *Server) Routes() []Route { return append([]Route(nil), s.routes...) }
+
+// register lists the routes. Those that read, submit or cancel are about one project: the caller's own, or, for an admin, the one
+// named by the parameter "project".
+func (s *Server) register() {
+	operation(s, "POST /v1/builds", auth.Submit, s.submit, huma.Operation{
+		OperationID: "submitBuild", Summary: "Submit a build", DefaultStatus: http.StatusCreated,
+	})
+	operation(s, "GET /v1/builds", auth.Read, s.listBuilds, huma.Operation{
+		OperationID: "listBuilds", Summary: "List builds, newest first",
+	})
+	operation(s, "GET /v1/builds/{id}", auth.Read, s.getBuild, huma.Operation{
+		OperationID: "getBuild", Summary: "Get a build with its attempts",
+	})
+	operation(s, "POST /v1/builds/{id}/cancel", auth.Cancel, s.cancelBuild, huma.Operation{
+		OperationID: "cancelBuild", Summary: "Cancel a build",
+		Description: "200 if the build is canceled; 202 if its worker has still to stop it.",
+	})
+	stream(s, "GET /v1/builds/{id}/log", auth.Read, s.readLog, logQuery, huma.Operation{
+		OperationID: "readLog", Summary: "Read a piece of a build's log",
+		Description: "The headers Slipway-Log-Epoch, -Offset, -Length and -Closed tell what the piece is of.",
+	})
+	operation(s, "GET /v1/builds/{id}/artifacts", auth.Read, s.listArtifacts, huma.Operation{
+		OperationID: "listArtifacts", Summary: "List the artifacts of an attempt",
+	})
+	stream(s, "GET /v1/builds/{id}/artifacts/{name...}", auth.Read, s.download, artifactQuery, huma.Operation{
+		OperationID: "downloadArtifact", Summary: "Download an artifact", Description: "Ranges and conditions are answered.",
+	})
+	stream(s, "HEAD /v1/sources/{sha256}", auth.Submit, s.statSource, nil, huma.Operation{
+		OperationID: "statSource", Summary: "Ask whether a source is in the storage",
+	})
+	stream(s, "PUT /v1/sources/{sha256}", auth.Submit, s.putSource, nil, huma.Operation{
+		OperationID: "putSource", Summary: "Upload a source",
+		Description: "201 if it was stored; 200 if it was there already.",
+	})
+	operation(s, "POST /v1/keys", auth.Manage, s.createKey, huma.Operation{
+		OperationID: "createKey", Summary: "Create a key", DefaultStatus: http.StatusCreated,
+		Description: "The answer holds the key, which is shown this once.",
+	})
+	operation(s, "GET /v1/keys", auth.Manage, s.listKeys, huma.Operation{
+		OperationID: "listKeys", Summary: "List keys, newest first",
+	})
+	operation(s, "DELETE /v1/keys/{id}", auth.Manage, s.revokeKey, huma.Operation{
+		OperationID: "revokeKey", Summary: "Revoke a key",
+	})
+	hidden(s, "/v1/worker/", auth.Connect, s.worker)
+	hidden(s, "GET /livez", Anybody, s.livez)
+	hidden(s, "GET /readyz", Anybody, s.readyz)
+	hidden(s, "GET /openapi.json", Anybody, s.describe)
+}
