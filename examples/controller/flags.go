@@ -1,0 +1,186 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// flags is a set of flags in groups. Each can also be set by an environment variable.
+type flags struct {
+	*flag.FlagSet
+	groups []group
+}
+
+type group struct {
+	title string
+	names []string
+}
+
+func newFlags() *flags {
+	set := flag.NewFlagSet("controller", flag.ContinueOnError)
+	set.SetOutput(io.Discard) // errors are returned, and help is written by help
+	return &flags{FlagSet: set}
+}
+
+// group begins a group: the flags that are defined from here on.
+func (f *flags) group(title string) { f.groups = append(f.groups, group{title: title}) }
+
+func (f *flags) listed(name string) string {
+	last := &f.groups[len(f.groups)-1]
+	last.names = append(last.names, name)
+	return name
+}
+
+func (f *flags) text(field *string, name, value, usage string) {
+	f.StringVar(field, f.listed(name), value, usage)
+}
+
+func (f *flags) choice(field *bool, name string, value bool, usage string) {
+	f.BoolVar(field, f.listed(name), value, usage)
+}
+
+func (f *flags) count(field *int, name string, value int, usage string) {
+	*field = value
+	f.Var((*positive)(field), f.listed(name), usage)
+}
+
+func (f *flags) duration(field *time.Duration, name string, value time.Duration, usage string) {
+	*field = value
+	f.Var((*duration)(field), f.listed(name), usage)
+}
+
+func (f *flags) size(field *int64, name string, value int64, usage string) {
+	*field = value
+	f.Var((*size)(field), f.listed(name), usage)
+}
+
+// environment names the variable that stands for a flag.
+func environment(name string) string {
+	if name == "database" {
+		return "SLIPWAY_DATABASE_URL"
+	}
+	return "SLIPWAY_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// parse reads the arguments and, for the flags that are not among them, the environment. An empty variable is as good as none.
+func (f *flags) parse(args []string, getenv func(string) string) error {
+	if err := f.Parse(args); err != nil {
+		if err == flag.ErrHelp { //nolint:errorlint // package flag returns it as it is
+			return err
+		}
+		return usagef("%w; controller -help lists the flags", err)
+	}
+	if f.NArg() > 0 {
+		return usagef("unexpected argument %q; controller -help lists the flags", f.Arg(0))
+	}
+	given := make(map[string]bool)
+	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	var err error
+	f.VisitAll(func(fl *flag.Flag) {
+		name := environment(fl.Name)
+		value := getenv(name)
+		if given[fl.Name] || value == "" || err != nil {
+			return
+		}
+		if setErr := fl.Value.Set(value); setErr != nil {
+			err = usagef("%s: %w", name, setErr) // without the value, which may be a secret in the wrong place
+		}
+	})
+	return err
+}
+
+// help writes the flags, group by group.
+func (f *flags) help(w io.Writer) {
+	for _, g := range f.groups {
+		fmt.Fprintf(w, "\n%s\n", g.title)
+		for _, name := range g.names {
+			fl := f.Lookup(name)
+			placeholder, usage := flag.UnquoteUsage(fl)
+			fmt.Fprintf(w, "  %-28s %s", strings.TrimSpace("-"+name+" "+placeholder), usage)
+			if fl.DefValue != "" && fl.DefValue != "false" {
+				fmt.Fprintf(w, " (default %s)", fl.DefValue)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+// Values that package flag does not have, or takes too lightly.
+type (
+	positive int           // 1 and above
+	duration time.Duration // above zero
+	size     int64         // bytes, above zero
+)
+
+// String implements [flag.Value].
+func (v *positive) String() string { return strconv.Itoa(int(*v)) }
+
+// Set implements [flag.Value].
+func (v *positive) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return fmt.Errorf("must be a whole number above zero")
+	}
+	*v = positive(n)
+	return nil
+}
+
+// String implements [flag.Value]: "1m30s", without parts that are zero.
+func (v *duration) String() string {
+	text := time.Duration(*v).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// Set implements [flag.Value].
+func (v *duration) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("must be a duration above zero, such as 500ms, 30s or 1h")
+	}
+	*v = duration(d)
+	return nil
+}
+
+// units are what a size may be given in, from the largest on.
+var units = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// String implements [flag.Value]: in the largest unit of which it is a multiple.
+func (v *size) String() string {
+	for _, unit := range units {
+		if n := int64(*v); n != 0 && n%unit.bytes == 0 {
+			return strconv.FormatInt(n/unit.bytes, 10) + unit.name
+		}
+	}
+	return "0B"
+}
+
+// Set implements [flag.Value].
+func (v *size) Set(text string) error {
+	number, factor := text, int64(1)
+	for _, unit := range units {
+		if n, ok := strings.CutSuffix(text, unit.name); ok {
+			number, factor = n, unit.bytes
+			break
+		}
+	}
+	const most = 1 << 50
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > most/factor {
+		return fmt.Errorf("must be a size above zero, such as 500MiB, 4GiB or a number of bytes")
+	}
+	*v = size(n * factor)
+	return nil
+}
