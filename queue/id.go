@@ -4,24 +4,38 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"sync/atomic"
 	"time"
 )
 
-// An ID names a build. It is a UUID version 7 (RFC 9562): its first 48 bits are the time it was made in
-// milliseconds, so ids made later sort later. The submitter makes it; nothing else is read from the time inside.
+// An ID names a build. It is a UUID version 7 (RFC 9562): its first 60 bits, but for the version, are the time it was made in
+// milliseconds and 4096ths of them, so ids made later sort later. The submitter makes it; nothing else is read from the time inside.
 type ID [16]byte
 
-// NewID returns a new id. It is safe for concurrent use.
+// lastID is the time in the newest id of this process, in 4096ths of a millisecond.
+var lastID atomic.Int64
+
+// NewID returns a new id, which sorts after all that this process has made before: builds of one batch keep their order. It is
+// safe for concurrent use.
 func NewID() ID {
+	now := time.Now()
+	ticks := now.UnixMilli()<<12 | int64(now.Nanosecond()%1e6)<<12/1e6
+	for {
+		last := lastID.Load()
+		ticks = max(ticks, last+1)
+		if lastID.CompareAndSwap(last, ticks) {
+			break
+		}
+	}
 	var id ID
-	rand.Read(id[6:])
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(time.Now().UnixMilli())<<16)
-	copy(id[:6], ms[:6])
-	id[6] = id[6]&0x0f | 0x70
+	binary.BigEndian.PutUint64(id[:8], uint64(ticks>>12)<<16|0x7000|uint64(ticks&0xfff))
+	rand.Read(id[8:])
 	id[8] = id[8]&0x3f | 0x80
 	return id
 }
+
+// valid reports whether id is a UUID of version 7.
+func (id ID) valid() bool { return id[6]>>4 == 7 && id[8]>>6 == 2 }
 
 // ParseID reads the 36-character form that [ID.String] writes. Letters may have either case.
 // Everything else, other UUID versions among it, is an error that wraps [ErrInvalid].
@@ -34,7 +48,7 @@ func ParseID(s string) (ID, error) {
 	if _, err := hex.Decode(id[:], []byte(plain)); err != nil {
 		return ID{}, invalid("id", "must be a UUID such as 0198c2f0-7d4e-7cc3-98c4-dc0c0c07398f")
 	}
-	if id[6]>>4 != 7 || id[8]>>6 != 2 {
+	if !id.valid() {
 		return ID{}, invalid("id", "must be a UUID of version 7")
 	}
 	return id, nil
