@@ -52,8 +52,11 @@ func (q *Queue) ReserveArtifact(ctx context.Context, a NewArtifact) (Artifact, e
 
 // CommitArtifact shows a reserved artifact to readers. Call it when its bytes are in the storage.
 //
-// Errors: [ErrStaleLease]; [ErrNotFound] if nothing of that name is reserved.
+// Errors: [ErrInvalid]; [ErrStaleLease]; [ErrNotFound] if nothing of that name is reserved.
 func (q *Queue) CommitArtifact(ctx context.Context, id AttemptID, name string) (Artifact, error) {
+	if err := CheckArtifactName(name); err != nil {
+		return Artifact{}, wrap("commit artifact", id.Build, err)
+	}
 	row, err := q.backend.CommitArtifact(ctx, id, name, time.Time{})
 	return row, wrap("commit artifact", id.Build, err)
 }

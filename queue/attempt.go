@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -48,7 +49,10 @@ func (q *Queue) Finish(ctx context.Context, end Completion) (State, error) {
 	if end.LogLength < 0 {
 		return 0, wrap("finish", end.Build, invalid("log length", "must not be negative"))
 	}
-	end.Reason, end.Signal = shorten(end.Reason), shorten(end.Signal)
+	if code := end.ExitCode; code != nil && (int64(*code) < math.MinInt32 || int64(*code) > math.MaxUint32) {
+		return 0, wrap("finish", end.Build, invalid("exit code", "must be a number of 32 bits"))
+	}
+	end.Reason, end.Signal = legible(end.Reason), legible(end.Signal)
 	done, err := q.backend.Finish(ctx, []Completion{end}, q.opts.retry(), time.Time{})
 	if err := stale(len(done), err); err != nil {
 		return 0, wrap("finish", end.Build, err)
@@ -72,14 +76,11 @@ func (q *Queue) Lease(ctx context.Context, id AttemptID) (Lease, error) {
 //
 // Errors: [ErrStaleLease]; [ErrGap] if offset is beyond the end: nothing was stored, go on from the length that is returned.
 func (q *Queue) AppendLog(ctx context.Context, chunk LogChunk) (int64, error) {
-	if chunk.Offset < 0 {
-		return 0, wrap("append log", chunk.Build, invalid("offset", "must not be negative"))
+	if err := chunk.check(); err != nil {
+		return 0, wrap("append log", chunk.Build, err)
 	}
-	lengths, err := q.AppendLogs(ctx, []LogChunk{chunk})
-	if err != nil {
-		return 0, err
-	}
-	if err := stale(len(lengths), nil); err != nil {
+	lengths, err := q.backend.AppendLogs(ctx, []LogChunk{chunk}, time.Time{})
+	if err := stale(len(lengths), err); err != nil {
 		return 0, wrap("append log", chunk.Build, err)
 	}
 	length := lengths[0].Length
@@ -89,11 +90,33 @@ func (q *Queue) AppendLog(ctx context.Context, chunk LogChunk) (int64, error) {
 	return length, nil
 }
 
-// AppendLogs is [Queue.AppendLog] for several attempts at once, none of them twice. It returns the stored length of each that is
-// not stale. A length below a chunk's offset means a gap: nothing of that chunk was stored.
+// AppendLogs is [Queue.AppendLog] for several attempts at once, at most [MaxBatch], none of them twice. It returns the stored length of
+// each that is not stale. A length below a chunk's offset means a gap: nothing of that chunk was stored.
+//
+// Errors: [ErrInvalid].
 func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength, error) {
+	if len(chunks) > MaxBatch {
+		return nil, wrap("append log", ID{}, invalid("batch", "must be at most %d chunks", MaxBatch))
+	}
+	seen := make(map[AttemptID]bool, len(chunks))
+	for _, c := range chunks {
+		if err := c.check(); err != nil {
+			return nil, wrap("append log", c.Build, err)
+		}
+		if seen[c.AttemptID] {
+			return nil, wrap("append log", c.Build, invalid("attempt", "must not come twice"))
+		}
+		seen[c.AttemptID] = true
+	}
 	lengths, err := q.backend.AppendLogs(ctx, chunks, time.Time{})
 	return lengths, wrap("append log", ID{}, err)
+}
+
+func (c *LogChunk) check() error {
+	if c.Offset < 0 || c.Offset > math.MaxInt64-int64(len(c.Data)) {
+		return invalid("offset", "must be a number of bytes")
+	}
+	return nil
 }
 
 // ReadLog returns at most max bytes of an attempt's log from offset on. An epoch of zero stands for the newest attempt.

@@ -49,7 +49,10 @@ func ParseLabels(pairs ...string) (Labels, error) {
 		}
 		labels[key] = value
 	}
-	return labels, labels.Check()
+	if err := labels.Check(); err != nil {
+		return nil, err
+	}
+	return labels, nil
 }
 
 // Check returns an error that wraps [ErrInvalid] unless l has at most [MaxLabels] labels with keys like names that may contain '/',
@@ -104,6 +107,7 @@ func all(s string, ok func(byte) bool) bool {
 func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 func nameByte(c byte) bool     { return alphanumeric(c) || c == '.' || c == '_' || c == '-' }
 func keyByte(c byte) bool      { return nameByte(c) || c == '/' }
+func visibleByte(c byte) bool  { return '!' <= c && c <= '~' }
 func valueByte(c byte) bool    { return nameByte(c) || 'A' <= c && c <= 'Z' }
 
 // clip bounds what an error message repeats of its input.

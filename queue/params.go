@@ -24,7 +24,8 @@ const DefaultPool = "default"
 
 // Params are what a submitter says of a build.
 type Params struct {
-	// ID is the id the build shall have. Default: a new one. Submitting the same id twice is [ErrConflict].
+	// ID is the id the build shall have, made by [NewID] or like it. Default: a new one. Submitting the same id twice is
+	// [ErrConflict].
 	ID ID
 	// Project is the tenant that the build belongs to. Required; see [CheckName].
 	Project string
@@ -61,7 +62,8 @@ type NewBuild struct {
 }
 
 // Prepare checks params and fills in defaults, without touching the backend. Backends that submit in a caller's own
-// transaction start with it. Its error wraps [ErrInvalid] and says which of several params is at fault.
+// transaction start with it. Its error wraps [ErrInvalid] and says which of several params is at fault; it is no [*Error] yet, since
+// Prepare is a step of a submit.
 func (q *Queue) Prepare(params ...Params) ([]NewBuild, error) {
 	if len(params) > MaxBatch {
 		return nil, invalid("batch", "must be at most %d builds", MaxBatch)
@@ -104,6 +106,9 @@ func (q *Queue) prepare(p Params) (NewBuild, error) {
 }
 
 func (b *NewBuild) check() error {
+	if !b.ID.valid() {
+		return invalid("id", "must be a UUID of version 7")
+	}
 	if err := CheckName("project", b.Project); err != nil {
 		return err
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Options configure a [Queue]. The zero value, and nil, mean the defaults. Every process that works on the same database
@@ -133,15 +136,15 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 }
 
 // Cancel ends a build: at once if nothing runs yet, else by telling its worker, in which case the build is [Cancelling] until the
-// worker reports. It returns the state after the call. Canceling again is not an error. The reason is shown to people; at most
-// 200 bytes are kept.
+// worker reports. It returns the state after the call. Canceling again is not an error. The reason is shown to people; one line of
+// at most 200 bytes is kept of it.
 //
 // Errors: [ErrNotFound]; [ErrFinished] if the build has ended otherwise.
 func (q *Queue) Cancel(ctx context.Context, project string, id ID, reason string) (State, error) {
 	if err := CheckName("project", project); err != nil {
 		return 0, wrap("cancel", id, err)
 	}
-	state, err := q.backend.Cancel(ctx, project, id, shorten(reason), q.opts.CancelTimeout, time.Time{})
+	state, err := q.backend.Cancel(ctx, project, id, legible(reason), q.opts.CancelTimeout, time.Time{})
 	if err == nil && state == Cancelling {
 		q.Wake()
 	}
@@ -221,17 +224,23 @@ func (q *Queue) Wake() {
 // be one receiver: the process's Hub. A hint can be missed, so poll as well.
 func (q *Queue) Wakes() <-chan struct{} { return q.wake }
 
-// shorten bounds a text that is shown to people, without cutting a character.
-func shorten(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	for i := most; ; i-- {
-		if s[i]&0xc0 != 0x80 {
-			return s[:i]
+// maxText is how many bytes are kept of a text that is shown to people.
+const maxText = 200
+
+// legible makes one line of valid UTF-8 of a text that is shown to people, and bounds it without cutting a character.
+func legible(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4*maxText)], "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
 		}
+		return r
+	}, s)
+	end := min(len(s), maxText)
+	for end < len(s) && !utf8.RuneStart(s[end]) {
+		end--
 	}
+	return s[:end]
 }
 
 func wrapItem(i int, err error) error { return fmt.Errorf("item %d: %w", i, err) }

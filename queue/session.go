@@ -44,8 +44,8 @@ func (s *NewSession) check() error {
 	if err := CheckName("worker", s.Worker); err != nil {
 		return err
 	}
-	if s.Instance == "" || len(s.Instance) > MaxName {
-		return invalid("instance", "must be 1 to %d bytes long", MaxName)
+	if s.Instance == "" || len(s.Instance) > MaxName || !all(s.Instance, visibleByte) {
+		return invalid("instance", "must be 1 to %d visible ASCII characters", MaxName)
 	}
 	if err := s.Labels.Check(); err != nil {
 		return err
@@ -65,7 +65,9 @@ func (s *NewSession) check() error {
 }
 
 // Adopt gives a new session the leases that its worker says it still holds, and returns how each of them stands. What is held but not
-// returned is stale: the worker must stop it. [Transitions] and the table of states say what becomes of the rest.
+// returned is stale: the worker must stop it. What the worker does not hold is released or attempted again, as [Sessions] says.
+//
+// Errors: [ErrInvalid]; [ErrNotFound] if the session has ended meanwhile.
 func (q *Queue) Adopt(ctx context.Context, session SessionID, held []AttemptID) ([]Lease, error) {
 	if len(held) > MaxSlots {
 		return nil, wrap("adopt", ID{}, invalid("held builds", "must be at most %d", MaxSlots))

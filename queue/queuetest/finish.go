@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"math"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -39,7 +40,8 @@ var finishCases = []testCase{
 		"ExitCode is nil unless a command ended by itself.",
 		func(s *subject) {
 			session := s.worker()
-			for _, exit := range []*int{nil, new(0), new(255), new(-1), new(1 << 30)} {
+			most := int64(math.MaxUint32) // what Windows has
+			for _, exit := range []*int{nil, new(0), new(255), new(-1), new(math.MinInt32), new(int(most))} {
 				b := s.draft()
 				s.queued(b)
 				c := report(s.running(b, session), queue.Failed)
