@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -20,50 +22,88 @@ type Idle struct {
 //
 // When Claim returns an error together with offers, those offers were claimed and count.
 func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
+	if len(idle) == 0 {
+		return nil, nil
+	}
 	if err := q.fleet.learn(ctx, q.backend); err != nil {
 		return nil, wrap("claim", ID{}, err)
 	}
-	plan := q.fleet.plan(idle)
-	var claimed []Claimed
-	var err error
-	for len(claimed) < MaxClaim && plan.open() {
-		var heads []Head
-		if heads, err = q.backend.Probe(ctx, plan.classes(), MaxClaim); err != nil || len(heads) == 0 {
-			break
-		}
-		var got []Claimed
-		if got, err = q.backend.Claim(ctx, plan.demand(heads, MaxClaim-len(claimed)), q.opts.OfferTimeout, time.Time{}); err != nil {
-			break
-		}
-		claimed = append(claimed, got...)
-		if len(got) == 0 {
-			break // others were faster, or all that is left avoids these workers
-		}
-		plan.take(got)
-	}
+	claimed, err := q.claim(ctx, q.fleet.plan(idle))
 	offers, specErr := q.offers(ctx, claimed)
-	if err == nil {
-		err = specErr
-	}
-	return offers, wrap("claim", ID{}, err)
+	return offers, wrap("claim", ID{}, cmp.Or(err, specErr))
 }
 
-// offers completes claims with the specs that were too large to come along. A claim whose spec cannot be had is left out: its
-// offer runs out and the build is pending again.
+// claim follows a plan, round by round: what is left is probed, asked for and taken, until the slots are filled or nobody is left
+// to ask.
+func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
+	var claimed []Claimed
+	for len(claimed) < MaxClaim && plan.open() {
+		heads, err := q.backend.Probe(ctx, plan.classes(), MaxClaim)
+		if err != nil || len(heads) == 0 {
+			return claimed, err
+		}
+		demand := plan.demand(heads, MaxClaim-len(claimed))
+		if len(demand) == 0 {
+			break
+		}
+		got, err := q.backend.Claim(ctx, demand, q.opts.OfferTimeout, time.Time{})
+		claimed = append(claimed, got...)
+		if err != nil {
+			return claimed, err
+		}
+		plan.take(demand, got)
+	}
+	return claimed, nil
+}
+
+// specPage bounds how many of the larger specs are read at once.
+const specPage = 16
+
+// offers completes claims with the specs that were too large to come along. A claim whose spec cannot be had is given back.
 func (q *Queue) offers(ctx context.Context, claimed []Claimed) ([]Offer, error) {
-	offers := make([]Offer, 0, len(claimed))
-	var err error
+	var large []ID
 	for _, c := range claimed {
 		if len(c.Spec) != c.SpecSize {
-			var specs map[ID][]byte
-			if specs, err = q.backend.Specs(ctx, []ID{c.Build}); err != nil {
-				continue
-			}
+			large = append(large, c.Build)
+		}
+	}
+	specs := make(map[ID][]byte, len(large))
+	var err error
+	for page := range slices.Chunk(large, specPage) {
+		var found map[ID][]byte
+		if found, err = q.backend.Specs(ctx, page); err != nil {
+			break
+		}
+		maps.Copy(specs, found)
+	}
+	offers := make([]Offer, 0, len(claimed))
+	var bare []Claimed
+	for _, c := range claimed {
+		if len(c.Spec) != c.SpecSize {
 			c.Spec = specs[c.Build]
+		}
+		if len(c.Spec) != c.SpecSize {
+			bare = append(bare, c)
+			continue
 		}
 		offers = append(offers, Offer{Claimed: c, Expires: q.opts.OfferTimeout})
 	}
+	if len(bare) > 0 {
+		q.giveBack(ctx, bare)
+		err = cmp.Or(err, fmt.Errorf("spec of build %v: %w", bare[0].Build, ErrNotFound))
+	}
 	return offers, err
+}
+
+// giveBack undoes claims as well as it can. Where it cannot, offers run out, and the runs of direct sessions time out.
+func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
+	ids, ends := make([]AttemptID, len(claimed)), make([]Completion, len(claimed))
+	for i, c := range claimed {
+		ids[i] = c.AttemptID
+		ends[i] = Completion{AttemptID: c.AttemptID, Outcome: Lost, Reason: "its spec could not be read"}
+	}
+	_, _ = q.backend.Release(ctx, ids, 0, time.Time{})
+	_, _ = q.backend.Finish(ctx, ends, q.opts.retry(), time.Time{}) // those of direct sessions
 }
 
 // A fleet knows the sessions of this process and the classes there are, to tell which session serves which class.
@@ -196,15 +236,27 @@ func (p *plan) demand(heads []Head, limit int) []Demand {
 	return all
 }
 
-// take notes which slots were filled, and drops the classes that nobody idle serves any more.
-func (p *plan) take(got []Claimed) {
+// take notes which slots were filled. A session that got less of a class than was asked for it is not asked again for that class: what
+// is left of it avoids the session's worker, or others were faster. Else the head of one class could keep it from all others.
+func (p *plan) take(asked []Demand, got []Claimed) {
+	type pair struct {
+		class   ClassID
+		session SessionID
+	}
+	unfilled := make(map[pair]int)
+	for _, d := range asked {
+		for _, s := range d.Slots {
+			unfilled[pair{d.Class, s}]++
+		}
+	}
 	for _, c := range got {
+		unfilled[pair{c.Class, c.Session}]--
 		if p.free[c.Session]--; p.free[c.Session] < 1 {
 			delete(p.free, c.Session)
 		}
 	}
 	for class, sessions := range p.byClass {
-		sessions = slices.DeleteFunc(sessions, func(s SessionID) bool { return p.free[s] < 1 })
+		sessions = slices.DeleteFunc(sessions, func(s SessionID) bool { return p.free[s] < 1 || unfilled[pair{class, s}] > 0 })
 		if len(sessions) == 0 {
 			delete(p.byClass, class)
 		} else {

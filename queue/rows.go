@@ -41,6 +41,7 @@ const InlineSpec = 8 << 10
 type Claimed struct {
 	AttemptID
 	Session    SessionID
+	Class      ClassID // the demand it fills
 	Project    string
 	Pool       string
 	Spec       []byte // nil if SpecSize is above InlineSpec
@@ -66,7 +67,7 @@ type Completion struct {
 	// no fault of the build.
 	Outcome  State
 	Reason   string
-	ExitCode *int
+	ExitCode *int // from -1<<31 to 1<<32-1: what operating systems have
 	Signal   string
 	// LogLength and LogSHA256 are of all the log bytes that the worker sent or, if LogPartial, would have sent.
 	LogLength  int64
@@ -94,8 +95,8 @@ type Retry struct {
 func (r Retry) Delay(used int) time.Duration {
 	d := r.Base
 	for range used - 1 {
-		if d >= r.Max {
-			break
+		if d >= r.Max/2 {
+			return r.Max
 		}
 		d *= 2
 	}

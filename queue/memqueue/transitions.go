@@ -86,7 +86,7 @@ func (bd *build) claimed() queue.Claimed {
 		n.Spec = nil
 	}
 	return queue.Claimed{
-		AttemptID: queue.AttemptID{Build: bd.ID, Epoch: bd.epoch}, Session: bd.session.id,
+		AttemptID: queue.AttemptID{Build: bd.ID, Epoch: bd.epoch}, Session: bd.session.id, Class: bd.class.ID,
 		Project: bd.Project, Pool: bd.Pool, Spec: n.Spec, SpecSize: len(bd.Spec), Source: n.Source, RunTimeout: bd.RunTimeout,
 	}
 }

@@ -23,7 +23,7 @@ var claimCases = []testCase{
 				s.Fatalf("Claim returned %v, want one build", claimed)
 			}
 			c := claimed[0]
-			if c.AttemptID != (queue.AttemptID{Build: b.ID, Epoch: 1}) || c.Session != session || c.Project != b.Project || c.Pool != b.Pool ||
+			if c.AttemptID != (queue.AttemptID{Build: b.ID, Epoch: 1}) || c.Session != session || c.Class != s.class(b.Pool, b.Labels) || c.Project != b.Project || c.Pool != b.Pool ||
 				!bytes.Equal(c.Spec, b.Spec) || c.SpecSize != len(b.Spec) || c.Source == nil || *c.Source != *b.Source || c.RunTimeout != b.RunTimeout {
 				s.Errorf("Claim returned %+v for %+v", c, b)
 			}

@@ -1,0 +1,428 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/memqueue"
+)
+
+// A fleet is a queue with sessions of workers, for tests of who is given what.
+type fleet struct {
+	*queue.Queue
+	t *testing.T
+}
+
+func newFleet(t *testing.T, b queue.Backend, o *queue.Options) *fleet {
+	return &fleet{queue.New(b, o), t}
+}
+
+func (f *fleet) session(worker string, labels queue.Labels, pools ...string) queue.SessionID {
+	f.t.Helper()
+	if len(pools) == 0 {
+		pools = []string{queue.DefaultPool}
+	}
+	id, err := f.OpenSession(f.t.Context(), queue.NewSession{Worker: worker, Instance: "1", Labels: labels, Pools: pools, Slots: 100})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return id
+}
+
+// submit submits builds and has them queued.
+func (f *fleet) submit(n int, p queue.Params) []queue.ID {
+	f.t.Helper()
+	if p.Project == "" {
+		p.Project = "project"
+	}
+	ids, err := f.SubmitMany(f.t.Context(), slices.Repeat([]queue.Params{p}, n))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.maintain()
+	return ids
+}
+
+func (f *fleet) maintain() {
+	f.t.Helper()
+	for more := true; more; {
+		done, err := f.Maintain(f.t.Context())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		more = done.More
+	}
+}
+
+// claim returns how many builds of which pools each session was given, as "session pool".
+func (f *fleet) claim(idle ...queue.Idle) map[string]int {
+	f.t.Helper()
+	offers, err := f.Claim(f.t.Context(), idle)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	got := make(map[string]int)
+	seen := make(map[queue.ID]bool)
+	for _, o := range offers {
+		if seen[o.Build] {
+			f.t.Errorf("build %v was given twice", o.Build)
+		}
+		seen[o.Build] = true
+		got[fmt.Sprintf("%d %s", o.Session, o.Pool)]++
+	}
+	return got
+}
+
+func (f *fleet) want(got map[string]int, want ...any) {
+	f.t.Helper()
+	wanted := make(map[string]int)
+	for i := 0; i < len(want); i += 3 {
+		wanted[fmt.Sprintf("%d %s", want[i], want[i+1])] = want[i+2].(int)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(wanted) {
+		f.t.Errorf("builds given are %v, want %v", got, wanted)
+	}
+}
+
+func TestClaimServesOnlyWhatFits(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	linux, mac := queue.Labels{"os": "linux"}, queue.Labels{"os": "darwin"}
+	f.submit(2, queue.Params{Pool: "ci", Labels: linux})
+	f.submit(2, queue.Params{Pool: "ci", Labels: mac})
+	f.submit(2, queue.Params{Pool: "ci"})
+	f.submit(2, queue.Params{Pool: "release", Labels: linux})
+	f.submit(2, queue.Params{Pool: "ci", Labels: queue.Labels{"os": "linux", "gpu": "yes"}})
+	s := f.session("worker", queue.Labels{"os": "linux", "arch": "arm64"}, "ci", "nightly")
+	f.want(f.claim(queue.Idle{Session: s, Slots: 100}), s, "ci", 4)
+	f.want(f.claim(queue.Idle{Session: s, Slots: 100}))
+}
+
+func TestClaimAcrossClassesAndPools(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	for _, pool := range []string{"a", "b", "c"} {
+		f.submit(3, queue.Params{Pool: pool})
+	}
+	both, onlyB := f.session("both", nil, "a", "b"), f.session("only-b", nil, "b")
+	got := f.claim(queue.Idle{Session: both, Slots: 3}, queue.Idle{Session: onlyB, Slots: 100})
+	f.want(got, both, "a", 3, onlyB, "b", 3)
+	f.want(f.claim(queue.Idle{Session: both, Slots: 3}))
+}
+
+func TestClaimFillsSlotsOnly(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(20, queue.Params{})
+	one, two := f.session("one", nil), f.session("two", nil)
+	f.want(f.claim(queue.Idle{Session: one, Slots: 3}, queue.Idle{Session: two, Slots: 1}), one, "default", 3, two, "default", 1)
+	f.want(f.claim(queue.Idle{Session: one, Slots: 0}, queue.Idle{Session: two, Slots: -1}))
+	f.want(f.claim(queue.Idle{Session: one, Slots: 2}, queue.Idle{Session: one, Slots: 2}), one, "default", 2)
+}
+
+// Builds spread over machines: with as many builds as sessions, each has one, however many slots it has.
+func TestClaimSpreads(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	var idle []queue.Idle
+	for i := range 10 {
+		idle = append(idle, queue.Idle{Session: f.session(fmt.Sprintf("worker-%d", i), nil), Slots: 8})
+	}
+	f.submit(10, queue.Params{})
+	if got := f.claim(idle...); len(got) != 10 {
+		t.Errorf("10 builds went to %d sessions: %v", len(got), got)
+	}
+	first := make(map[string]bool)
+	for range 100 {
+		f.submit(1, queue.Params{})
+		for session := range f.claim(idle...) {
+			first[session] = true
+		}
+	}
+	if len(first) < 5 {
+		t.Errorf("of 10 sessions only %d were ever the first", len(first))
+	}
+}
+
+// A worker takes turns by rank: what was submitted first is given first, across classes.
+func TestClaimGoesByRank(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	var want []queue.ID
+	for i := range 12 {
+		want = append(want, f.submit(1, queue.Params{Pool: []string{"a", "b", "c"}[i%3]})...)
+	}
+	s := f.session("worker", nil, "a", "b", "c")
+	var got []queue.ID
+	for range want {
+		offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 1}})
+		if err != nil || len(offers) != 1 {
+			t.Fatalf("Claim = %v, %v, want one offer", offers, err)
+		}
+		got = append(got, offers[0].Build)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("builds were given in the order %v, want %v", got, want)
+	}
+}
+
+// Builds of one batch keep their order.
+func TestClaimKeepsTheOrderOfABatch(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	want := f.submit(50, queue.Params{})
+	s := f.session("worker", nil)
+	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 50}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []queue.ID
+	for _, o := range offers {
+		got = append(got, o.Build)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("builds were given in the order %v, want %v", got, want)
+	}
+}
+
+func TestClaimWithoutSessions(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(3, queue.Params{})
+	f.want(f.claim())
+	f.want(f.claim(queue.Idle{Session: 12345, Slots: 5}))
+
+	lost, replaced := f.session("lost", nil), f.session("replaced", nil)
+	if err := f.LoseSessions(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	live := f.session("replaced", nil)
+	f.want(f.claim(queue.Idle{Session: lost, Slots: 5}, queue.Idle{Session: replaced, Slots: 5}))
+
+	other := newFleet(t, f.Backend(), nil)
+	other.want(other.claim(queue.Idle{Session: live, Slots: 5})) // another process's session
+	f.want(f.claim(queue.Idle{Session: live, Slots: 5}), live, "default", 3)
+}
+
+// A session that was replaced stands in the way of nobody, before and after Beat has told of it.
+func TestClaimPassesOverReplacedSessions(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	if _, err := f.Beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	replaced, live := f.session("replaced", nil), f.session("live", nil)
+	other := newFleet(t, f.Backend(), nil)
+	other.session("replaced", nil)
+	f.submit(4, queue.Params{})
+	f.want(f.claim(queue.Idle{Session: replaced, Slots: 2}, queue.Idle{Session: live, Slots: 2}), live, "default", 2)
+	beat, err := f.Beat(t.Context())
+	if err != nil || !slices.Equal(beat.Ended, []queue.SessionID{replaced}) {
+		t.Fatalf("Beat = %+v, %v, want session %d to have ended", beat, err, replaced)
+	}
+	f.want(f.claim(queue.Idle{Session: replaced, Slots: 2}, queue.Idle{Session: live, Slots: 2}), live, "default", 2)
+}
+
+// A build that avoids the only worker of its class does not keep that worker from other classes, nor other workers from the build.
+func TestClaimPassesOverAvoidedBuilds(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(1, queue.Params{Pool: "a"})
+	picky := f.session("picky", nil, "a", "b")
+	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: picky, Slots: 1}})
+	if err != nil || len(offers) != 1 {
+		t.Fatalf("Claim = %v, %v, want one offer", offers, err)
+	}
+	if err := f.Release(t.Context(), offers[0].AttemptID); err != nil {
+		t.Fatal(err)
+	}
+	f.submit(2, queue.Params{Pool: "b"})
+	f.want(f.claim(queue.Idle{Session: picky, Slots: 1}), picky, "b", 1)
+	patient := f.session("patient", nil, "a")
+	f.want(f.claim(queue.Idle{Session: picky, Slots: 5}, queue.Idle{Session: patient, Slots: 5}), picky, "b", 1, patient, "a", 1)
+}
+
+func TestClaimIsBounded(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(queue.MaxClaim+100, queue.Params{})
+	var idle []queue.Idle
+	for i := range 10 {
+		idle = append(idle, queue.Idle{Session: f.session(fmt.Sprintf("worker-%d", i), nil), Slots: 100})
+	}
+	for _, want := range []int{queue.MaxClaim, 100, 0} {
+		sum := 0
+		for _, n := range f.claim(idle...) {
+			sum += n
+		}
+		if sum != want {
+			t.Errorf("Claim gave %d builds, want %d", sum, want)
+		}
+	}
+}
+
+func TestClaimReturnsBuildsWhole(t *testing.T) {
+	f := newFleet(t, memqueue.New(), &queue.Options{OfferTimeout: 7 * time.Second})
+	specs := make(map[queue.ID][]byte)
+	for i := range 40 {
+		spec := bytes.Repeat([]byte{byte(i)}, queue.InlineSpec-20+i)
+		id := f.submit(1, queue.Params{Spec: spec, RunTimeout: time.Minute, Source: &queue.Source{Size: int64(i)}})[0]
+		specs[id] = spec
+	}
+	s := f.session("worker", nil)
+	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 40}})
+	if err != nil || len(offers) != 40 {
+		t.Fatalf("Claim gave %d offers, %v", len(offers), err)
+	}
+	for _, o := range offers {
+		want := specs[o.Build]
+		if !bytes.Equal(o.Spec, want) || o.SpecSize != len(want) || o.Source == nil || o.Expires != 7*time.Second || o.RunTimeout != time.Minute ||
+			o.Epoch != 1 || o.Session != s || o.Project != "project" {
+			t.Errorf("offer is %+v", o)
+		}
+	}
+}
+
+// Classes that are made while a process runs are learned, by all processes.
+func TestClaimLearnsClasses(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	s := f.session("worker", queue.Labels{"n": "7"})
+	for i := range 3 {
+		f.submit(1, queue.Params{Labels: queue.Labels{"n": "7"}})
+		f.submit(1, queue.Params{Labels: queue.Labels{"n": fmt.Sprint(100 + i)}})
+		f.want(f.claim(queue.Idle{Session: s, Slots: 5}), s, "default", 1)
+	}
+	other := newFleet(t, f.Backend(), nil)
+	f.submit(1, queue.Params{})
+	late := other.session("late", nil)
+	other.want(other.claim(queue.Idle{Session: late, Slots: 5}), late, "default", 1)
+}
+
+func TestClaimByManyAtOnce(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(300, queue.Params{})
+	var mu sync.Mutex
+	seen := make(map[queue.ID]int)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		s := f.session(fmt.Sprintf("worker-%d", i), nil)
+		wg.Go(func() {
+			for {
+				offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 3}})
+				if err != nil {
+					t.Error(err)
+				}
+				if len(offers) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, o := range offers {
+					seen[o.Build]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("build %v was given %d times", id, n)
+		}
+	}
+	if len(seen) != 300 {
+		t.Errorf("%d builds were given, want 300", len(seen))
+	}
+}
+
+var errBroken = errors.New("broken")
+
+// A faulty backend fails when it is told to.
+type faulty struct {
+	queue.Backend
+	claims int // that succeed before one fails
+	specs  error
+	probe  error
+	class  error
+	forget bool // specs are gone
+}
+
+func (b *faulty) Classes(ctx context.Context, after queue.ClassID, max int) ([]queue.Class, error) {
+	if b.class != nil {
+		return nil, b.class
+	}
+	return b.Backend.Classes(ctx, after, max)
+}
+
+func (b *faulty) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+	if b.probe != nil {
+		return nil, b.probe
+	}
+	heads, err := b.Backend.Probe(ctx, classes, max)
+	for i := range heads {
+		heads[i].Count = 1 // so that a claim takes several rounds
+	}
+	return heads, err
+}
+
+func (b *faulty) Claim(ctx context.Context, d []queue.Demand, offer time.Duration, now time.Time) ([]queue.Claimed, error) {
+	if b.claims--; b.claims < 0 {
+		return nil, errBroken
+	}
+	return b.Backend.Claim(ctx, d, offer, now)
+}
+
+func (b *faulty) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byte, error) {
+	if b.specs != nil || b.forget {
+		return nil, b.specs
+	}
+	return b.Backend.Specs(ctx, ids)
+}
+
+// When Claim returns an error together with offers, those offers were claimed and count.
+func TestClaimErrorWithOffers(t *testing.T) {
+	b := &faulty{Backend: memqueue.New(), claims: 3}
+	f := newFleet(t, b, nil)
+	f.submit(10, queue.Params{})
+	s := f.session("worker", nil)
+	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 10}})
+	if !errors.Is(err, errBroken) || len(offers) != 3 {
+		t.Fatalf("Claim gave %d offers, %v, want 3 and the error", len(offers), err)
+	}
+	for _, o := range offers {
+		if err := f.Accept(t.Context(), s, o.AttemptID, queue.Digest{}); err != nil {
+			t.Errorf("an offer that came with an error does not count: %v", err)
+		}
+	}
+	for _, fault := range []*error{&b.class, &b.probe} {
+		*fault = errBroken
+		if offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 1}}); !errors.Is(err, errBroken) || len(offers) != 0 {
+			t.Errorf("Claim = %v, %v, want the error", offers, err)
+		}
+		*fault = nil
+	}
+}
+
+// A build whose spec cannot be read is given back, whatever kind of session it was given to, and does not stop the others.
+func TestClaimWithoutSpec(t *testing.T) {
+	for _, direct := range []bool{false, true} {
+		for _, broken := range []error{errBroken, nil} {
+			b := &faulty{Backend: memqueue.New(), claims: 1000, specs: broken, forget: true}
+			f := newFleet(t, b, nil)
+			small := f.submit(1, queue.Params{Spec: []byte("small")})[0]
+			large := f.submit(1, queue.Params{Spec: make([]byte, queue.InlineSpec+1)})[0]
+			s, err := f.OpenSession(t.Context(), queue.NewSession{Worker: "worker", Instance: "1", Pools: []string{"default"}, Slots: 2, Direct: direct})
+			if err != nil {
+				t.Fatal(err)
+			}
+			offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 2}})
+			want := broken
+			if want == nil {
+				want = queue.ErrNotFound
+			}
+			if !errors.Is(err, want) || len(offers) != 1 || offers[0].Build != small {
+				t.Errorf("Claim = %v, %v, want the small build and %v", offers, err, want)
+			}
+			got, err := f.Get(t.Context(), "project", large)
+			if err != nil || got.State != queue.Pending {
+				t.Errorf("direct %t: the large build is %v, %v, want it pending", direct, got.State, err)
+			}
+		}
+	}
+}
