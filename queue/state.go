@@ -55,6 +55,28 @@ const (
 	EventCancelDeadline
 )
 
+var eventNames = [...]string{
+	EventClaim: "claim", EventStart: "start", EventAccept: "accept", EventRelease: "release", EventFinish: "finish",
+	EventCancel: "cancel", EventQueueTimeout: "queue timeout", EventDeadline: "deadline", EventSessionLost: "session lost",
+	EventCancelDeadline: "cancel deadline",
+}
+
+// Events returns every event, in the order in which they are declared.
+func Events() []Event {
+	return []Event{
+		EventClaim, EventStart, EventAccept, EventRelease, EventFinish,
+		EventCancel, EventQueueTimeout, EventDeadline, EventSessionLost, EventCancelDeadline,
+	}
+}
+
+// String returns the event's name in lower case, as in the package documentation.
+func (e Event) String() string {
+	if e < EventClaim || e > EventCancelDeadline {
+		return "invalid"
+	}
+	return eventNames[e]
+}
+
 // Reason returns what a backend stores as the reason of an end that nobody gave a reason for: that of an event which time alone brings
 // about, or the empty text.
 func (e Event) Reason() string {
