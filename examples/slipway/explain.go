@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/slipway-build/slipway/examples/internal/client"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker"
+)
+
+// explain makes an error say what to do about it.
+func explain(in *invocation, err error) error {
+	if _, ok := errors.AsType[*client.Error](err); !ok {
+		return err
+	}
+	hint := hintFor(in, err)
+	if hint == "" {
+		return reasonOf(err)
+	}
+	return &hinted{err: err, hint: hint}
+}
+
+func hintFor(in *invocation, err error) string {
+	switch {
+	case in.ctx.Err() != nil:
+		return "interrupted"
+	case errors.Is(err, client.ErrUnreachable):
+		return "start a controller there, or say where it is with --url or SLIPWAY_URL"
+	case errors.Is(err, worker.ErrUnauthorized):
+		return "set SLIPWAY_KEY or --key-file to a key of this controller that is still good"
+	case errors.Is(err, worker.ErrForbidden):
+		return "use a key whose role and pools allow it"
+	case errors.Is(err, queue.ErrNotFound):
+		return "slipway list shows the builds of the project; --project names another"
+	case errors.Is(err, queue.ErrFinished):
+		return "there is nothing left to cancel"
+	case errors.Is(err, worker.ErrBlobTooLarge):
+		return "submit a smaller directory, or raise the controller's limit"
+	case errors.Is(err, worker.ErrNoSpace):
+		return "make room in the controller's storage"
+	case errors.Is(err, client.ErrDamaged):
+		return "nothing of it was kept; try again, and if it stays so tell whoever keeps the controller"
+	default:
+		return ""
+	}
+}
+
+// hinted is an error with a hint.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return reasonOf(h.err).Error() + "; " + h.hint }
+func (h *hinted) Unwrap() error { return h.err }
+
+// reasonOf is a client's error without the operation, which the user knows.
+func reasonOf(err error) error {
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		return e.Err
+	}
+	return err
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/slipway-build/slipway/auth"
+	"github.com/slipway-build/slipway/examples/internal/api"
+	"github.com/slipway-build/slipway/examples/internal/version"
+	"github.com/slipway-build/slipway/queue"
+)
+
+type keysCommand struct {
+	Create createKeyCommand `cmd:"" help:"Create a key and print it, this once."`
+	List   listKeysCommand  `cmd:"" help:"List keys, newest first."`
+	Revoke revokeKeyCommand `cmd:"" help:"Make a key invalid, for good."`
+}
+
+type createKeyCommand struct {
+	Name      string        `placeholder:"TEXT" help:"What people call the key. Default: the role and who or what it is for."`
+	Worker    string        `placeholder:"NAME" help:"The worker, for role worker."`
+	Pool      []string      `placeholder:"POOL" help:"A pool that the worker serves or the submitter may use. May be repeated. Default: default for a worker, all for a submitter."`
+	ExpiresIn time.Duration `placeholder:"TIME" help:"How long the key is good, such as 720h. Default: until it is revoked."`
+	Output    string        `short:"o" placeholder:"FILE" help:"Write the key to a new file that only you can read, instead of printing it."`
+
+	Role string `arg:"" enum:"admin,submitter,viewer,worker" help:"What the key is for: admin, submitter, viewer or worker. Submitters and viewers belong to the project named by --project."`
+}
+
+// Run creates a key.
+func (k *createKeyCommand) Run(in *invocation) error {
+	request, err := k.newKey(in)
+	if err != nil {
+		return err
+	}
+	c, err := in.client()
+	if err != nil {
+		return err
+	}
+	var file *os.File
+	if k.Output != "" {
+		// Before the key exists, so that there is no key without a place to keep it.
+		if file, err = os.OpenFile(k.Output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+			return fmt.Errorf("cannot write the key: %w", err)
+		}
+		defer file.Close()
+	}
+	created, err := c.CreateKey(in.ctx, request)
+	if err != nil {
+		if file != nil {
+			_ = os.Remove(k.Output)
+		}
+		return err
+	}
+	secret := created.Secret
+	if file != nil {
+		if _, err := fmt.Fprintln(file, secret); err != nil {
+			return fmt.Errorf("cannot write the key; revoke it with slipway keys revoke %s: %w", created.ID, err)
+		}
+		if err := file.Close(); err != nil {
+			return fmt.Errorf("cannot write the key; revoke it with slipway keys revoke %s: %w", created.ID, err)
+		}
+		created.Secret, secret = "", k.Output
+	}
+	in.notice("created key %s; it is not shown again", created.ID)
+	if in.json {
+		return in.document(created)
+	}
+	_, err = fmt.Fprintln(in.stdout, secret)
+	return err
+}
+
+func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
+	n := api.NewKey{Kind: string(auth.KindAPI), Role: k.Role, Name: k.Name, Pools: k.Pool, ExpiresInMS: k.ExpiresIn.Milliseconds()}
+	if k.ExpiresIn < 0 {
+		return n, usage("--expires-in must not be negative")
+	}
+	if k.Worker != "" && auth.Role(k.Role) != auth.Worker {
+		return n, usage("--worker is for role worker")
+	}
+	subject := in.project
+	switch auth.Role(k.Role) {
+	case auth.Worker:
+		if err := queue.CheckName("--worker", k.Worker); err != nil {
+			return n, usage("%s", rule(err))
+		}
+		n.Kind, n.Role, n.Worker, subject = string(auth.KindWorker), "", k.Worker, k.Worker
+		if len(n.Pools) == 0 {
+			n.Pools = []string{queue.DefaultPool}
+		}
+	case auth.Submitter, auth.Viewer:
+		n.Project = cmp.Or(in.project, "default")
+		subject = n.Project
+	}
+	n.Name = cmp.Or(k.Name, strings.TrimSpace(k.Role+" "+subject))
+	return n, nil
+}
+
+type listKeysCommand struct{}
+
+// Run lists keys.
+func (*listKeysCommand) Run(in *invocation) error {
+	c, err := in.client()
+	if err != nil {
+		return err
+	}
+	list := api.KeyPage{Keys: []api.Key{}}
+	for cursor := ""; ; {
+		page, err := c.Keys(in.ctx, auth.MaxPage, cursor)
+		if err != nil {
+			return err
+		}
+		list.Keys = append(list.Keys, page.Keys...)
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	if in.json {
+		return in.document(list)
+	}
+	return printTable(in.stdout, "ID\tROLE\tFOR\tPOOLS\tSTATE\tNAME", func(row func(...any)) {
+		for _, k := range list.Keys {
+			row(k.ID, k.Role, k.Project+k.Worker, strings.Join(k.Pools, ","), keyState(k), visible(k.Name))
+		}
+	})
+}
+
+func keyState(k api.Key) string {
+	switch {
+	case k.RevokedAt != nil:
+		return "revoked"
+	case k.ExpiresAt != nil && k.ExpiresAt.Before(time.Now()):
+		return "expired"
+	default:
+		return "good"
+	}
+}
+
+type revokeKeyCommand struct {
+	ID string `arg:"" name:"key" help:"Id of the key: the third part of its text, between the underscores."`
+}
+
+// Run revokes a key.
+func (r *revokeKeyCommand) Run(in *invocation) error {
+	if strings.HasPrefix(r.ID, "slw_") || len(r.ID) > 64 {
+		return usage("give the id of the key, not the key: slipway keys list shows the ids")
+	}
+	c, err := in.client()
+	if err != nil {
+		return err
+	}
+	if err := c.RevokeKey(in.ctx, r.ID); err != nil {
+		return err
+	}
+	if in.json {
+		return in.document(struct {
+			ID string `json:"id"`
+		}{r.ID})
+	}
+	_, err = fmt.Fprintln(in.stdout, "revoked "+r.ID)
+	return err
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run(in *invocation) error {
+	info := version.Current()
+	if in.json {
+		return in.document(info)
+	}
+	_, err := fmt.Fprintln(in.stdout, info.Line("slipway"))
+	return err
+}

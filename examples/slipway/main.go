@@ -1,0 +1,147 @@
+// Command slipway submits builds to a controller and shows what becomes of them.
+//
+//	slipway [flags] submit DIR [--label KEY=VALUE …] [--artifact GLOB …] [--wait] -- COMMAND [ARGUMENT …]
+//	slipway [flags] logs ID [-f] [--epoch N]
+//	slipway [flags] list [--state STATE …] [--pool POOL] [--limit N] [--all]
+//	slipway [flags] show ID
+//	slipway [flags] cancel ID [--reason TEXT]
+//	slipway [flags] download ID [NAME …] [-o DIR] [--epoch N] [--force]
+//	slipway [flags] keys create ROLE | keys list | keys revoke KEY
+//	slipway version
+//
+// Every command explains itself with --help.
+//
+// # Flags and environment
+//
+//	--url URL        SLIPWAY_URL       the controller; default http://127.0.0.1:8080
+//	--key-file FILE  SLIPWAY_KEY_FILE  file with the key; others must not be able to read it
+//	                 SLIPWAY_KEY       the key itself, if there is no file; it is never an argument, which everybody on the machine sees
+//	--project NAME   SLIPWAY_PROJECT   the project, for admins; default: default. Other keys have one project.
+//	--json                             print JSON
+//
+// A flag wins over its variable, and a file over SLIPWAY_KEY.
+//
+// # Submitting
+//
+// submit packs the directory, sends it unless the controller has it already, and submits a build that unpacks it and runs the command
+// in it. In a git checkout that is what git tracks, and what is new and not ignored; elsewhere, and with --no-git, it is everything but
+// .git. The command is given to no shell. It prints the build's id; with --wait it prints the log instead and ends when the build
+// does. Ctrl-C ends the waiting and not the build.
+//
+// # Logs
+//
+// logs -f goes on until the build has ended, also through restarts of the controller. When a worker is lost and the build
+// attempted again, a notice says so and the log of the new attempt follows. Every log that is stored whole is compared with the length
+// and SHA-256 that its worker reported.
+//
+// # Downloading
+//
+// download saves the named artifacts, or all, below a directory. A file appears under its name only when its bytes have the right
+// SHA-256. Files that exist are left alone unless --force is given.
+//
+// # Output
+//
+// Results go to standard output; notices and errors go to standard error, one line each, with a progress display only on a terminal.
+// With --json a command prints one JSON document: submit, show and submit --wait a build, list {"builds": [build …]}, cancel {"id",
+// "state"}, download {"id", "files": [{"name", "path", "size", "sha256", "epoch"}]}, keys create a key with its secret in "key", keys list
+// {"keys": [key …]}, keys revoke {"id"}, version {"version", "go", "os", "arch"}. Builds and keys have the fields of the HTTP API, which
+// the controller describes at /openapi.json. logs prints JSON lines, {"epoch", "offset", "data"}, with the bytes in base64.
+//
+// # Exit codes
+//
+//	0  done; with --wait: the build succeeded
+//	1  it failed, or the build that was waited for did not succeed
+//	2  the command line or the environment is wrong
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the program: it returns its exit code.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	err := execute(ctx, args, getenv, stdout, stderr)
+	if err == nil || errors.Is(err, errHelp) {
+		return exitOK
+	}
+	fmt.Fprintln(stderr, "slipway: "+oneLine(err.Error()))
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func execute(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	var cli commandLine
+	parser, err := kong.New(&cli,
+		kong.Name("slipway"),
+		kong.Description("Submit builds to a Slipway controller and see what becomes of them."),
+		kong.NoDefaultHelp(),
+		kong.Writers(stdout, stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return misused(err)
+	}
+	in := cli.invocation(ctx, getenv, stdout, stderr)
+	return explain(in, command.Run(in))
+}
+
+// errHelp says that help was asked for and given.
+var errHelp = errors.New("help")
+
+// A usageError is what whoever typed the command has to correct.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// misused makes an error of the parser say where to look.
+func misused(err error) error {
+	if errors.Is(err, errHelp) {
+		return errHelp
+	}
+	words := []string{"slipway"}
+	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context != nil {
+		for _, step := range e.Context.Path {
+			if step.Command != nil {
+				words = append(words, step.Command.Name)
+			}
+		}
+	}
+	return usage("%w; see: %s --help", err, strings.Join(words, " "))
+}
+
+// oneLine keeps a message from breaking out of its line.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+}
