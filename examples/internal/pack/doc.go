@@ -9,8 +9,9 @@
 // with submodules and checkouts inside it likewise, in the state in which the files are on disk. Of any other directory, and if there
 // is no git or [Options.Everything] is set, all files but those in .git directories.
 //
-// Directories, regular files and symbolic links are packed. A link must lead to somewhere inside the directory. Sockets,
-// devices and pipes are errors, as is a file that cannot be read or that changes its size meanwhile.
+// Directories, regular files and symbolic links are packed. A link must be relative and lead to somewhere inside the directory, in a
+// form that package worker unpacks. Sockets, devices and pipes are errors, as is a file that cannot be read or that changes its
+// size meanwhile.
 //
 // # What the archive depends on
 //

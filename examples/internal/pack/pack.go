@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -85,9 +86,6 @@ type packer struct {
 }
 
 func (p *packer) add(name string) error {
-	if strings.Contains(name, `\`) && filepath.Separator != '\\' {
-		return errors.New(`its name has a backslash: rename it`)
-	}
 	info, err := p.root.Lstat(filepath.FromSlash(name))
 	if err != nil {
 		return err
@@ -165,8 +163,24 @@ func (p *packer) addLink(name string) error {
 		return err
 	}
 	target = filepath.ToSlash(target)
-	if path.IsAbs(target) || !filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(name), target))) {
-		return fmt.Errorf("it is a symbolic link to %q, which is not in the directory: remove it or make it relative", target)
+	if !stays(name, target) {
+		return fmt.Errorf("it is a symbolic link to %q, and an agent takes only links that are relative, stay in the directory "+
+			"and go up at their beginning only: change or remove it", target)
 	}
 	return p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
+}
+
+// stays reports whether a link leads to a place in the directory, whatever other links are on its way.
+func stays(name, target string) bool {
+	if target == "" || path.IsAbs(target) || filepath.IsAbs(target) {
+		return false
+	}
+	up, rest := 0, strings.Split(target, "/")
+	for len(rest) > 0 && (rest[0] == ".." || rest[0] == ".") {
+		if rest[0] == ".." {
+			up++
+		}
+		rest = rest[1:]
+	}
+	return up <= strings.Count(name, "/") && !slices.Contains(rest, "..")
 }

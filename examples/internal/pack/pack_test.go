@@ -93,7 +93,7 @@ func expect(t *testing.T, got, want []string) {
 func TestWrite(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"b.txt": "two", "a/deep/x": "one", "a/link": "-> ../b.txt", "run.sh": "#!/bin/sh", ".hidden": "h",
-		".git/config": "no", "sub/.git/HEAD": "no", "sub/kept": "yes", "dangling": "-> nowhere", "empty": "",
+		".git/config": "no", "sub/.git/HEAD": "no", "sub/kept": "yes", "dangling": "-> ./nowhere//", "empty": "",
 	})
 	if err := os.Chmod(filepath.Join(dir, "run.sh"), 0o711); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestWrite(t *testing.T) {
 		"644 a/deep/x one",
 		"777 a/link ../b.txt",
 		"644 b.txt two",
-		"777 dangling nowhere",
+		"777 dangling ./nowhere//",
 		"644 empty",
 		"755 run.sh #!/bin/sh",
 		"755 sub/",
@@ -156,6 +156,7 @@ func TestWriteRefuses(t *testing.T) {
 		{"nothing", nil, nil, "nothing to pack"},
 		{"absolute link", map[string]string{"l": "-> /etc/passwd"}, nil, `cannot pack "l": it is a symbolic link to "/etc/passwd"`},
 		{"link out of the directory", map[string]string{"a/l": "-> ../../x"}, nil, `cannot pack "a/l": it is a symbolic link to "../../x"`},
+		{"link that goes up in its middle", map[string]string{"a/l": "-> b/../c"}, nil, `cannot pack "a/l": it is a symbolic link to "b/../c"`},
 		{"named pipe", nil, func(dir string) error {
 			return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600)
 		}, `cannot pack "pipe": it is a named pipe`},
