@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/http"
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -112,10 +116,26 @@ type UnpackLimits struct {
 // An Agent runs builds on the machine it is on: it connects to a controller's [Hub], takes as many builds as it has slots, has its
 // [Executor] run them, and reports. Builds go on while connections break and controllers change, for as long as their leases last.
 type Agent struct {
-	opts AgentOptions
-	urls []*url.URL
+	opts   AgentOptions
+	urls   []*url.URL
+	log    *slog.Logger
+	client *http.Client
 	// instance names this process: controllers tell by it a worker that lost its connection from one that was started anew.
 	instance queue.ID
+	dir      string // absolute; set by Run
+
+	link       atomic.Pointer[link]    // nil while there is no connection
+	controller atomic.Pointer[url.URL] // where the newest connection leads, or led
+
+	work    sync.WaitGroup // attempts
+	watched chan struct{}  // hints that there is a new one whose lease is to be watched
+	drained chan struct{}  // hints that the last one has ended and no more will come
+
+	mu       sync.Mutex
+	ran      bool
+	leaving  bool // accepts nothing more
+	draining bool // and ends when nothing is left
+	attempts map[queue.AttemptID]*attempt
 }
 
 // NewAgent checks the options and returns an agent. It starts nothing and touches no disk; [Agent.Run] does.
@@ -124,7 +144,10 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("worker: AgentOptions.%w", err)
 	}
-	a := &Agent{opts: o, instance: queue.NewID()}
+	a := &Agent{
+		opts: o, log: o.Logger.With("worker", o.Worker), client: newClient(&o), instance: queue.NewID(),
+		watched: make(chan struct{}, 1), drained: make(chan struct{}, 1), attempts: make(map[queue.AttemptID]*attempt),
+	}
 	for _, text := range o.URLs {
 		u, err := parseBase(text)
 		if err != nil {
@@ -136,20 +159,135 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 }
 
 // Run works until ctx ends. Then it accepts nothing more, stops what runs as [ErrShutdown], reports that as lost so that it is
-// attempted elsewhere, and returns nil, all within [AgentOptions.StopTimeout].
+// attempted elsewhere, and returns nil, within [AgentOptions.StopTimeout] and the time that the executor takes to kill. It
+// returns nil as well when a controller has asked it to drain and all is finished.
 //
 // It gives up with an error that wraps [ErrUnauthorized] or [ErrVersion] if the controller will never take this agent, and with
 // [ErrDirInUse] or an error of the file system if it cannot work in its directory. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	<-ctx.Done()
+	if err := a.begin(); err != nil {
+		return err
+	}
+	closeDir, err := a.openDir()
+	if err != nil {
+		return err
+	}
+	defer closeDir()
+	defer a.client.CloseIdleConnections()
+
+	online, offline := context.WithCancel(context.WithoutCancel(ctx))
+	defer offline()
+	refused := make(chan error, 1)
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	loops.Go(func() { refused <- a.stayConnected(online) })
+	loops.Go(func() { a.watchLeases(online) })
+
+	select {
+	case <-ctx.Done():
+	case <-a.drained:
+	case err = <-refused:
+		a.log.Error("giving up", "error", err)
+	}
+	a.windDown(err != nil)
+	if l := a.link.Load(); l != nil {
+		l.send(online, &wire.Bye{Reason: "the agent is stopping"})
+		l.conn.Close(int(wire.CloseNormal), wire.CloseNormal.String())
+	}
+	offline()
+	return err
+}
+
+func (a *Agent) begin() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ran {
+		return errors.New("worker: Agent.Run was called twice")
+	}
+	a.ran = true
 	return nil
+}
+
+// stayConnected connects, again and again, until ctx ends or a controller refuses this agent for good.
+func (a *Agent) stayConnected(ctx context.Context) error {
+	pauses := reconnect{least: a.opts.ReconnectMin, most: a.opts.ReconnectMax}
+	for i := 0; ; i++ {
+		base := a.urls[i%len(a.urls)]
+		lasted, err := a.connect(ctx, base)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := refusal(err); err != nil {
+			return err
+		}
+		if lasted {
+			pauses.stable()
+		}
+		wait := pauses.after(err)
+		a.log.Warn("not connected", "controller", base.Host, "error", err, "next", wait)
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// watchLeases looks at the clocks often enough to notice the end of a lease in time, also after the machine has slept.
+func (a *Agent) watchLeases(ctx context.Context) {
+	for {
+		every := time.Second
+		now := thisMoment()
+		for _, t := range a.all() {
+			t.checkLease(now)
+			every = min(every, t.killTime/10)
+		}
+		timer := time.NewTimer(max(every, 5*time.Millisecond))
+		select {
+		case <-ctx.Done():
+		case <-a.watched:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// wake hints at something on a channel that has room for one hint.
+func wake(hints chan<- struct{}) {
+	select {
+	case hints <- struct{}{}:
+	default:
+	}
+}
+
+// windDown ends all attempts and waits for them; at once if there is nobody to report to.
+func (a *Agent) windDown(mute bool) {
+	a.mu.Lock()
+	a.leaving = true
+	a.mu.Unlock()
+	if l := a.link.Load(); l != nil {
+		l.soon() // to say that it is leaving
+	}
+	for _, t := range a.all() {
+		t.shutDown()
+	}
+	giveUp := func() {
+		for _, t := range a.all() {
+			t.drop(ErrShutdown)
+		}
+	}
+	if mute {
+		giveUp()
+	}
+	patience := time.AfterFunc(a.opts.StopTimeout, giveUp)
+	defer patience.Stop()
+	a.work.Wait()
 }
 
 func (o *AgentOptions) fillDefaults() {
 	labels := queue.Labels{"os": runtime.GOOS, "arch": runtime.GOARCH}
-	for key, value := range o.Labels {
-		labels[key] = value
-	}
+	maps.Copy(labels, o.Labels)
 	o.Labels = labels
 	if o.Version == "" {
 		o.Version = "unknown"

@@ -81,10 +81,7 @@ func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte)
 			return false
 		}
 	}
-	select {
-	case p.ready <- struct{}{}:
-	default:
-	}
+	wake(p.ready)
 	return true
 }
 

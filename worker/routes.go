@@ -72,8 +72,8 @@ func attemptPath(id queue.AttemptID) string {
 	return fmt.Sprintf("/v1/worker/builds/%s/%d", id.Build, id.Epoch)
 }
 
-// attempt reads the attempt that a request is about.
-func attempt(r *http.Request) (queue.AttemptID, error) {
+// attemptOf reads the attempt that a request is about.
+func attemptOf(r *http.Request) (queue.AttemptID, error) {
 	build, err := queue.ParseID(r.PathValue("build"))
 	if err != nil {
 		return queue.AttemptID{}, err
@@ -88,7 +88,7 @@ func attempt(r *http.Request) (queue.AttemptID, error) {
 // authorize returns the lease of the attempt that a request is about, if the request carries its build token. The lease is
 // looked up each time: the token dies with it.
 func (h *Hub) authorize(r *http.Request) (queue.Lease, error) {
-	id, err := attempt(r)
+	id, err := attemptOf(r)
 	if err != nil {
 		return queue.Lease{}, err
 	}

@@ -1,0 +1,268 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/token"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/worker/wire"
+)
+
+// An attempt is a build that this worker has taken. One goroutine carries it from the accept to the report; it outlives connections.
+type attempt struct {
+	agent    *Agent
+	ref      wire.Ref
+	offer    *wire.Offer
+	log      *slog.Logger
+	dir      string
+	token    token.Token
+	killTime time.Duration
+	courier  *courier
+	spool    *spool
+	shipment *shipment
+
+	ctx     context.Context // ends, with the reason as its cause, when the attempt shall stop
+	stop    context.CancelCauseFunc
+	kill    chan struct{} // closed when the attempt shall stop at once
+	started chan struct{} // closed when it may begin
+	over    chan struct{} // closed when there is nothing more to say of it
+	again   chan struct{} // asks for what was said to be said again
+	killing sync.Once
+	closing sync.Once
+
+	mu     sync.Mutex
+	stage  wire.Stage
+	quiet  bool // nothing of it runs any more
+	stale  bool // it is not this worker's any more
+	lease  lease
+	asker  *link // the link over which accept was last sent
+	asked  moment
+	exit   *int
+	killer *time.Timer // of a cancel's grace
+}
+
+// newAttempt makes the attempt that an offer is about, and its place on the disk.
+func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
+	id := queue.AttemptID(o.Ref)
+	t := &attempt{
+		agent: a, ref: o.Ref, offer: o, log: a.log.With("build", o.Build, "epoch", o.Epoch), dir: a.attemptDir(id),
+		token: token.New(id.Build, id.Epoch), killTime: l.welcome.KillTime.Duration(), stage: wire.StageAccepted,
+		kill: make(chan struct{}), started: make(chan struct{}), over: make(chan struct{}), again: make(chan struct{}, 1),
+	}
+	t.ctx, t.stop = context.WithCancelCause(context.Background())
+	t.courier = &courier{
+		client: a.client, base: a.controller.Load, token: t.token, stall: a.opts.StallTimeout, patience: a.opts.TransferTimeout,
+	}
+	t.shipment = &shipment{
+		ref: o.Ref, links: a.link.Load, log: t.log, wake: make(chan struct{}, 1), patience: a.opts.LogTimeout, limit: o.Limits.LogCap,
+	}
+	if err := os.MkdirAll(t.dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	t.spool, err = newSpool(filepath.Join(t.dir, "log"), min(a.opts.SpoolMax, o.Limits.LogCap), t.shipment.poke)
+	t.shipment.spool = t.spool
+	return t, err
+}
+
+// run carries the attempt through.
+func (t *attempt) run() {
+	defer t.cleanUp()
+	defer t.agent.forget(t)
+	if !t.await() {
+		return
+	}
+	shipping, arrived := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { t.shipment.run(shipping) })
+	t.report(t.perform())
+	arrived()
+	work.Wait()
+}
+
+// await accepts the offer, again and again, until the controller has said whether the attempt may start. An offer that ran out
+// in the meantime is answered like any other: only the controller knows.
+func (t *attempt) await() bool {
+	repeat := time.NewTicker(t.agent.opts.Repeat)
+	defer repeat.Stop()
+	for {
+		t.accept()
+		select {
+		case <-t.started:
+			return true
+		case <-t.over:
+			return false
+		case <-t.again:
+		case <-repeat.C:
+		}
+	}
+}
+
+func (t *attempt) accept() {
+	l := t.agent.link.Load()
+	if l == nil {
+		return
+	}
+	t.mu.Lock()
+	if t.asker != l { // a start may be the answer to the first of several
+		t.asker, t.asked = l, thisMoment()
+	}
+	t.mu.Unlock()
+	l.send(t.ctx, &wire.Accept{Ref: t.ref, TokenHash: t.token.Hash()})
+}
+
+// start lets the attempt begin, with a lease that counts from when it was asked for.
+func (t *attempt) start(length time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lease.renew(t.asked, length)
+	if t.stage == wire.StageAccepted {
+		t.stage = wire.StageRunning
+		close(t.started)
+	}
+}
+
+// decide does what a controller has decided after a reconnect.
+func (t *attempt) decide(l *link, d wire.Decision) {
+	t.shipment.goTo(d.LogOffset)
+	switch d.Action {
+	case wire.ActionKeep:
+		t.renew(l.hello, l.welcome.Lease.Duration())
+	case wire.ActionCancel:
+		t.renew(l.hello, l.welcome.Lease.Duration())
+		t.cancelBuild(t.offer.Limits.CancelGrace.Duration())
+	case wire.ActionAbandon:
+		t.log.Warn("lease lost: the controller says so")
+		t.drop(ErrLeaseLost)
+	case wire.ActionResendResult: // which every new connection makes it do
+	}
+}
+
+// renew counts the lease from when a message was sent that has been answered.
+func (t *attempt) renew(sent moment, length time.Duration) {
+	t.mu.Lock()
+	t.lease.renew(sent, length)
+	t.mu.Unlock()
+}
+
+// checkLease stops the attempt when its lease is over, and kills it when half of the kill time has passed, so that the other half is
+// left for the killing. What has ended by itself needs no lease: whether its report counts is for the controller to say.
+func (t *attempt) checkLease(now moment) {
+	t.mu.Lock()
+	needed := !t.quiet && t.stage != wire.StageAccepted
+	left := t.lease.left(now)
+	t.mu.Unlock()
+	if !needed || left > 0 {
+		return
+	}
+	if t.ctx.Err() == nil {
+		t.log.Warn("lease lost: it was not renewed in time")
+		t.stop(ErrLeaseLost)
+	}
+	if left <= -t.killTime/2 {
+		t.killNow()
+	}
+}
+
+// cancelBuild stops the attempt because somebody canceled the build, and kills it after grace. A build that is canceled was started, as
+// far as the controller knows.
+func (t *attempt) cancelBuild(grace time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.stage {
+	case wire.StageCancelling, wire.StageFinished:
+		return
+	case wire.StageAccepted:
+		close(t.started)
+	case wire.StageRunning:
+	}
+	t.stage = wire.StageCancelling
+	t.log.Info("build canceled")
+	t.stop(ErrCanceled)
+	t.killer = time.AfterFunc(grace, t.killNow)
+}
+
+// shutDown stops what still runs because the agent ends.
+func (t *attempt) shutDown() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.quiet {
+		t.stop(ErrShutdown)
+	}
+}
+
+// drop kills what runs and has nothing more said of the attempt.
+func (t *attempt) drop(reason error) {
+	t.mu.Lock()
+	t.stale = true
+	t.mu.Unlock()
+	t.stop(reason)
+	t.killNow()
+	t.close()
+}
+
+func (t *attempt) killNow() { t.killing.Do(func() { close(t.kill) }) }
+
+func (t *attempt) close() { t.closing.Do(func() { close(t.over) }) }
+
+// poke has the attempt say again what it last said.
+func (t *attempt) poke() { wake(t.again) }
+
+// running describes the attempt for hello. It reports false for one that is not this worker's any more.
+func (t *attempt) running() (wire.Running, bool) {
+	length, _ := t.spool.size()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return wire.Running{Ref: t.ref, State: t.stage, LogLen: length, Exit: t.exit}, !t.stale
+}
+
+// phase tells people how far the attempt is.
+func (t *attempt) phase(name string) {
+	t.log.Info("build proceeds", "phase", name)
+	if l := t.agent.link.Load(); l != nil {
+		l.send(t.ctx, &wire.StateReport{Ref: t.ref, Phase: name})
+	}
+}
+
+// cleanUp removes what is left of the attempt.
+func (t *attempt) cleanUp() {
+	t.mu.Lock()
+	if t.killer != nil {
+		t.killer.Stop()
+	}
+	t.mu.Unlock()
+	t.stop(nil)
+	t.spool.file.Close()
+	if t.agent.opts.KeepWorkspace {
+		return
+	}
+	if err := removeTree(t.dir); err != nil {
+		t.log.Error("workspace not removed", "error", err)
+		return
+	}
+	_ = os.Remove(filepath.Dir(t.dir)) // unless another attempt of the build is there
+}
+
+func (t *attempt) workDir() string { return filepath.Join(t.dir, "work") }
+
+func (t *attempt) artifactsPath() string { return attemptPath(queue.AttemptID(t.ref)) + "/artifacts" }
+
+// environment returns the variables that Slipway gives to a build.
+func (t *attempt) environment() []string {
+	return []string{
+		"CI=true",
+		"SLIPWAY_BUILD_ID=" + t.ref.Build.String(),
+		fmt.Sprintf("SLIPWAY_EPOCH=%d", t.ref.Epoch),
+		"SLIPWAY_PROJECT=" + t.offer.Project,
+		"SLIPWAY_POOL=" + t.offer.Pool,
+		"SLIPWAY_URL=" + strings.TrimSuffix(t.agent.controller.Load().String(), "/"),
+		"SLIPWAY_TOKEN=" + t.token.Reveal(),
+	}
+}
