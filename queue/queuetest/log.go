@@ -138,8 +138,8 @@ var logCases = []testCase{
 			for i := 0; i < len(text); i += 4 {
 				s.append(id, int64(i), text[i:i+4])
 			}
-			for offset := range len(text) + 3 {
-				for _, most := range []int{1, 3, 4, 5, 100} {
+			for _, offset := range []int{0, 1, 3, 4, 5, 19, 31, 32, 35, 36, 37, 40} {
+				for _, most := range []int{1, 4, 5, 100} {
 					page, err := s.ReadLog(s.ctx, b.Project, id, int64(offset), most)
 					s.must(err)
 					want := text[min(offset, len(text)):min(offset+most, len(text))]

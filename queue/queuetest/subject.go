@@ -38,9 +38,10 @@ type reporter interface {
 type subject struct {
 	reporter
 	queue.Backend
-	ctx   context.Context
-	now   time.Time
-	names int // how many names were handed out
+	ctx     context.Context
+	now     time.Time
+	names   int           // how many names were handed out
+	classes []queue.Class // that were read, in order
 }
 
 func newSubject(t *testing.T, b queue.Backend) *subject {
@@ -160,21 +161,24 @@ func counts(m *queue.Maintained) []count {
 	}
 }
 
-// class returns the class of a build, zero if it has not been made.
+// class returns the class of a build, zero if it has not been made. It reads those that were made since it was last called.
 func (s *subject) class(pool string, labels queue.Labels) queue.ClassID {
 	s.Helper()
-	for last := queue.ClassID(0); ; {
+	is := func(c queue.Class) bool { return c.Pool == pool && c.Labels.String() == labels.String() }
+	for i := slices.IndexFunc(s.classes, is); ; i = slices.IndexFunc(s.classes, is) {
+		if i >= 0 {
+			return s.classes[i].ID
+		}
+		var last queue.ClassID
+		if n := len(s.classes); n > 0 {
+			last = s.classes[n-1].ID
+		}
 		page, err := s.Classes(s.ctx, last, 100)
 		s.must(err)
-		for _, c := range page {
-			if c.Pool == pool && c.Labels.String() == labels.String() {
-				return c.ID
-			}
-			last = c.ID
-		}
 		if len(page) == 0 {
 			return 0
 		}
+		s.classes = append(s.classes, page...)
 	}
 }
 

@@ -13,14 +13,13 @@ import (
 
 // walkRandomly makes calls that were drawn at random and checks after each that what always holds holds.
 func walkRandomly(t *testing.T, b queue.Backend) {
-	base := newSubject(t, b)
+	s := newSubject(t, b)
 	walks := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		walks++
-		base.now = base.now.Add(long) // what an earlier walk has left behind is over
-		s := *base
+		s.pass(long) // what an earlier walk has left behind is over
 		s.reporter = rt
-		w := &walk{subject: &s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight)}
+		w := &walk{subject: s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight)}
 		w.sweeper = s.fresh()
 		for _, worker := range []string{"a", "b"} {
 			facts := s.facts()
@@ -32,6 +31,9 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 			st := w.decode(g)
 			rt.Logf("%s", st.name)
 			w.take(st)
+		}
+		for _, sight := range w.seen {
+			w.checkAttempts(sight, w.attempts(queue.NewBuild{Project: w.project, ID: sight.build.ID}))
 		}
 	})
 }
@@ -81,36 +83,49 @@ type sight struct {
 func (w *walk) take(st step) {
 	w.Helper()
 	if old := w.seen[st.fence.Build]; old != nil && (old.build.Epoch != st.fence.Epoch || !slices.Contains(st.needs, old.build.State)) {
-		w.unchanged(st.name+", which is stale,", st.do, w.builds...)
+		i := slices.IndexFunc(w.builds, func(b queue.NewBuild) bool { return b.ID == st.fence.Build })
+		w.unchanged(st.name+", which is stale,", st.do, w.builds[i])
 		return
 	}
 	st.do()
-	for _, b := range w.builds {
+	builds := w.list(queue.Filter{Project: w.project, Limit: queue.MaxPage})
+	if len(builds) != len(w.builds) {
+		w.Fatalf("there are %d builds, want %d", len(builds), len(w.builds))
+	}
+	for _, b := range builds {
 		w.look(b)
 	}
 }
 
-// look checks a build against what was seen of it last.
-func (w *walk) look(b queue.NewBuild) {
+// look checks a build, as a list shows it, against what was seen of it last.
+func (w *walk) look(got queue.Build) {
 	w.Helper()
-	got, rows := w.get(b), w.attempts(b)
-	w.checkBuild(got, rows)
-	old := w.seen[b.ID]
-	if old == nil {
+	old := w.seen[got.ID]
+	switch {
+	case old == nil:
 		old = &sight{ended: make(map[int64]string)}
-		w.seen[b.ID] = old
-	} else {
+		w.seen[got.ID] = old
+	case describe(got) == old.text:
+		return
+	default:
 		w.checkMove(*old, got)
 	}
+	old.build, old.text = got, describe(got)
+	w.checkAttempts(old, w.attempts(queue.NewBuild{Project: w.project, ID: got.ID}))
+}
+
+// checkAttempts checks the attempts of a build, of which those that had ended must be as they were.
+func (w *walk) checkAttempts(s *sight, rows []queue.Attempt) {
+	w.Helper()
+	w.checkBuild(s.build, rows)
 	for _, a := range rows {
-		if was, ended := old.ended[a.Epoch]; ended && describeAttempt(a) != was {
+		if was, ended := s.ended[a.Epoch]; ended && describeAttempt(a) != was {
 			w.Fatalf("attempt that had ended was\n%s, is\n%s", was, describeAttempt(a))
 		}
 		if !a.EndedAt.IsZero() {
-			old.ended[a.Epoch] = describeAttempt(a)
+			s.ended[a.Epoch] = describeAttempt(a)
 		}
 	}
-	old.build, old.text = got, describe(got)
 }
 
 // checkBuild checks that what is stored of a build fits together.
