@@ -15,7 +15,7 @@ import (
 )
 
 type artifactsInput struct {
-	oneBuild
+	OneBuild
 	Epoch int64 `query:"epoch" minimum:"1" maximum:"2147483647" doc:"Attempt. Default: the newest."`
 }
 

@@ -13,19 +13,20 @@ import (
 	"github.com/slipway-build/slipway/worker"
 )
 
-// inProject is part of what every route about a project takes. The guard reads it.
-type inProject struct {
+// InProject is part of what every route about a project takes. The guard reads it. Its name is exported for huma, which looks into
+// no other.
+type InProject struct {
 	Project string `query:"project" doc:"Project, if the caller is an admin. Default: default."`
 }
 
-// oneBuild is part of what every route about a build takes.
-type oneBuild struct {
-	inProject
+// OneBuild is part of what every route about a build takes.
+type OneBuild struct {
+	InProject
 	ID string `path:"id" doc:"Id of the build."`
 }
 
 type submitInput struct {
-	inProject
+	InProject
 	Body api.NewBuild
 }
 
@@ -78,7 +79,7 @@ func (s *Server) checkSource(ctx context.Context, project string, source *queue.
 }
 
 type listInput struct {
-	inProject
+	InProject
 	State  []string `query:"state,explode" enum:"pending,offered,running,cancelling,succeeded,failed,canceled,timed_out,expired,lost" doc:"Only builds in one of these states. May be repeated."`
 	Pool   string   `query:"pool" doc:"Only builds of this pool."`
 	Limit  int      `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Largest number of builds."`
@@ -118,7 +119,7 @@ func (s *Server) listBuilds(ctx context.Context, in *listInput) (*listOutput, er
 
 type buildOutput struct{ Body api.Build }
 
-func (s *Server) getBuild(ctx context.Context, in *oneBuild) (*buildOutput, error) {
+func (s *Server) getBuild(ctx context.Context, in *OneBuild) (*buildOutput, error) {
 	id, err := queue.ParseID(in.ID)
 	if err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (s *Server) getBuild(ctx context.Context, in *oneBuild) (*buildOutput, erro
 }
 
 type cancelInput struct {
-	oneBuild
+	OneBuild
 	Body *api.Cancel
 }
 

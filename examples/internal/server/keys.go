@@ -39,14 +39,15 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*createKeyO
 }
 
 type listKeysInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Largest number of keys."`
-	Cursor string `query:"cursor" doc:"next_cursor of the page before."`
+	Project string `query:"project" doc:"Only keys of this project. Default: of all and none."`
+	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Largest number of keys."`
+	Cursor  string `query:"cursor" doc:"next_cursor of the page before."`
 }
 
 type listKeysOutput struct{ Body api.KeyPage }
 
 func (s *Server) listKeys(ctx context.Context, in *listKeysInput) (*listKeysOutput, error) {
-	filter := auth.Filter{Limit: in.Limit}
+	filter := auth.Filter{Project: in.Project, Limit: in.Limit}
 	if in.Cursor != "" {
 		var err error
 		if filter.Before, err = parseKeyCursor(in.Cursor); err != nil {
