@@ -31,7 +31,7 @@ SELECT state FROM found`
 func (b *Backend) Cancel(
 	ctx context.Context, project string, id queue.ID, reason string, force time.Duration, now time.Time,
 ) (queue.State, error) {
-	found, err := collect(ctx, b, pgx.RowTo[int16], b.sql.cancel, present(now), uuid(id), project, text(reason), force.Microseconds())
+	found, err := collect(ctx, b, pgx.RowTo[int16], b.sql.cancel, present(now), uuid(id), project, reason, force.Microseconds())
 	if err != nil {
 		return 0, err
 	}

@@ -55,7 +55,7 @@ RETURNING b.id, b.epoch, b.state`
 
 // endingColumns are what endSQL wants to know of an attempt that nobody reported the end of; the outcome and reason come first.
 const endingColumns = `b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.started_at, false AS reported,
-	NULL::int AS exit_code, ''::text AS signal, NULL::bigint AS log_length, NULL::bytea AS log_sha256`
+	NULL::bigint AS exit_code, ''::text AS signal, NULL::bigint AS log_length, NULL::bytea AS log_sha256`
 
 // An end is an attempt that has ended, and the state that its build is in now.
 type end struct {
@@ -92,7 +92,7 @@ WITH ending AS MATERIALIZED (
 	SELECT b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.started_at, true AS reported,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
 		i.reason, i.exit_code, i.signal, i.log_length, i.log_sha256
-	FROM unnest($4::uuid[], $5::bigint[], $6::smallint[], $7::text[], $8::int[], $9::text[], $10::bigint[], $11::bytea[])
+	FROM unnest($4::uuid[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
 		AS i(id, epoch, outcome, reason, exit_code, signal, log_length, log_sha256)
 	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
 	WHERE b.id = ANY($4::uuid[]) AND b.state IN ({running}, {cancelling})
@@ -139,7 +139,7 @@ type completions struct {
 	attempts
 	outcomes  []int16
 	reasons   []string
-	exitCodes []*int32
+	exitCodes []*int64
 	signals   []string
 	lengths   []*int64
 	sums      [][]byte
@@ -152,13 +152,13 @@ func completionColumns(ends []queue.Completion) (c completions) {
 	for _, e := range ends {
 		c.add(e.AttemptID)
 		c.outcomes = append(c.outcomes, int16(sqlqueue.Stored(e.Outcome)))
-		c.reasons = append(c.reasons, text(e.Reason))
-		var exitCode *int32
+		c.reasons = append(c.reasons, e.Reason)
+		var exitCode *int64
 		if e.ExitCode != nil {
-			exitCode = new(int32(*e.ExitCode))
+			exitCode = new(int64(*e.ExitCode))
 		}
 		c.exitCodes = append(c.exitCodes, exitCode)
-		c.signals = append(c.signals, text(e.Signal))
+		c.signals = append(c.signals, e.Signal)
 		var length *int64
 		if !e.LogPartial {
 			length = new(e.LogLength)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -131,11 +130,6 @@ func present(now time.Time) pgtype.Timestamptz {
 
 // uuid returns an id as an argument.
 func uuid(id queue.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
-
-// text returns s as PostgreSQL stores it: in valid UTF-8 and without NUL bytes, which it refuses.
-func text(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
 
 // scanAttemptID reads a build's id and an epoch.
 func scanAttemptID(row pgx.CollectableRow) (queue.AttemptID, error) {

@@ -60,7 +60,7 @@ func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.
 	defer cancel()
 	for {
 		ids, err := collect(ctx, b, pgx.RowTo[queue.SessionID], b.sql.openSession, present(now), uuid(s.Controller), s.Worker,
-			text(s.Instance), s.Labels.String(), strings.Join(s.Pools, ","), s.Slots, s.Direct)
+			s.Instance, s.Labels.String(), strings.Join(s.Pools, ","), s.Slots, s.Direct)
 		if err == nil {
 			return ids[0], nil
 		}
