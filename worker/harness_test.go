@@ -9,8 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,6 +26,7 @@ import (
 	"github.com/slipway-build/slipway/storage"
 	"github.com/slipway-build/slipway/storage/memstore"
 	"github.com/slipway-build/slipway/worker"
+	"github.com/slipway-build/slipway/worker/storeblobs"
 )
 
 const (
@@ -94,45 +95,6 @@ func (l *testLog) String() string {
 	return l.text.String()
 }
 
-// A store is a worker.Blobs over a storage in memory.
-type store struct{ *storage.Store }
-
-func newStore() store { return store{storage.New(memstore.New(), nil)} }
-
-func (s store) Put(ctx context.Context, project string, digest queue.Digest, size int64, r io.Reader) error {
-	return translate(s.Store.Put(ctx, project, storage.Blob{Digest: storage.Digest(digest), Size: size}, r))
-}
-
-func (s store) Open(ctx context.Context, project string, digest queue.Digest) (io.ReadSeekCloser, error) {
-	r, err := s.Store.Open(ctx, project, storage.Digest(digest), 0, -1)
-	if err != nil {
-		return nil, translate(err)
-	}
-	defer r.Close()
-	content, err := io.ReadAll(r)
-	return struct {
-		io.ReadSeeker
-		io.Closer
-	}{bytes.NewReader(content), io.NopCloser(nil)}, err
-}
-
-func (s store) Stat(ctx context.Context, project string, digest queue.Digest) (int64, error) {
-	info, err := s.Store.Stat(ctx, project, storage.Digest(digest))
-	return info.Size, translate(err)
-}
-
-func translate(err error) error {
-	for from, to := range map[error]error{
-		storage.ErrNotFound: fs.ErrNotExist, storage.ErrDigest: worker.ErrBlobMismatch, storage.ErrTooLarge: worker.ErrBlobTooLarge,
-		storage.ErrNoSpace: worker.ErrNoSpace,
-	} {
-		if errors.Is(err, from) {
-			return fmt.Errorf("%w: %w", to, err)
-		}
-	}
-	return err
-}
-
 // A world is what controllers share: one database, one storage.
 type world struct {
 	t       *testing.T
@@ -143,7 +105,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, backend: memqueue.New(), blobs: newStore(), log: &testLog{}}
+	w := &world{t: t, backend: memqueue.New(), blobs: storeblobs.New(storage.New(memstore.New(), nil)), log: &testLog{}}
 	w.queue = queue.New(w.backend, &quickQueue)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -364,8 +326,23 @@ func writeFile(t *testing.T, name string, content []byte) {
 	}
 }
 
-// goroutines returns the stacks of the goroutines that code of this module runs in, tests aside.
-func goroutines() string {
+// TestMain fails if a hub or an agent leaves a goroutine behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	deadline := time.After(10 * time.Second)
+	for tick := time.Tick(20 * time.Millisecond); code == 0 && leaked() != ""; {
+		select {
+		case <-tick:
+		case <-deadline:
+			fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", leaked())
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leaked returns the stacks of the goroutines that code of hubs, agents and connections runs in.
+func leaked() string {
 	buf := make([]byte, 4<<20)
 	var own []string
 	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
@@ -374,4 +351,88 @@ func goroutines() string {
 		}
 	}
 	return strings.Join(own, "\n\n")
+}
+
+// A proxy passes connections on to a server, until it is told otherwise.
+type proxy struct {
+	listener net.Listener
+	relays   sync.WaitGroup
+
+	mu     sync.Mutex
+	target string
+	conns  map[net.Conn]bool
+	closed bool // lets nobody through
+}
+
+// newProxy starts a proxy for the server at a URL.
+func newProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, target: strings.TrimPrefix(target, "http://"), conns: make(map[net.Conn]bool)}
+	p.relays.Go(p.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		p.cut()
+		p.relays.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
+
+func (p *proxy) accept() {
+	for {
+		in, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		target, closed := p.target, p.closed
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", target)
+		if err != nil || closed {
+			in.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[in], p.conns[out] = true, true
+		p.mu.Unlock()
+		p.relays.Go(func() { p.relay(in, out) })
+		p.relays.Go(func() { p.relay(out, in) })
+	}
+}
+
+func (p *proxy) relay(from, to net.Conn) {
+	_, _ = io.Copy(to, from)
+	from.Close()
+	to.Close()
+	p.mu.Lock()
+	delete(p.conns, from)
+	p.mu.Unlock()
+}
+
+// cut breaks all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		conn.Close()
+	}
+}
+
+// shut breaks all connections and lets no new ones through until open is called.
+func (p *proxy) shut() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cut()
+}
+
+func (p *proxy) open() {
+	p.mu.Lock()
+	p.closed = false
+	p.mu.Unlock()
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -108,11 +109,27 @@ func (h *Hub) dispatch(ctx context.Context) (bool, error) {
 	}
 	offers, err := h.queue.Claim(ctx, idle)
 	for _, o := range offers {
-		if s := h.session(o.Session); s == nil || !s.offer(o) {
+		data, unfit := h.encodeOffer(o)
+		if unfit != nil {
+			h.reject(ctx, o, unfit)
+			continue
+		}
+		if s := h.session(o.Session); s == nil || !s.offer(data, o.AttemptID) {
 			h.release(ctx, o.AttemptID)
 		}
 	}
 	return len(offers) >= queue.MaxClaim, err
+}
+
+// reject ends a build that the protocol cannot express. Nobody could ever run it, and it would be claimed again and again.
+func (h *Hub) reject(ctx context.Context, o queue.Offer, reason error) {
+	err := h.queue.Accept(ctx, o.Session, o.AttemptID, queue.Digest{})
+	if err == nil {
+		_, err = h.queue.Finish(ctx, queue.Completion{
+			AttemptID: o.AttemptID, Outcome: queue.Failed, Reason: reason.Error(), LogSHA256: sha256.Sum256(nil),
+		})
+	}
+	h.opts.Logger.Error("build rejected", "build", o.Build, "epoch", o.Epoch, "reason", reason, "error", err)
 }
 
 // release gives back an offer that could not be sent. If that fails it runs out by itself.

@@ -174,23 +174,28 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 }
 
 // offer sends a claimed build to the worker, and reports whether it could.
-func (s *session) offer(o queue.Offer) bool {
+func (s *session) offer(data []byte, id queue.AttemptID) bool {
+	s.remember(id)
+	if s.conn.SendControl(noWait, data) != nil {
+		s.forget(id)
+		return false
+	}
+	s.log.Debug("build offered", "build", id.Build, "epoch", id.Epoch)
+	return true
+}
+
+// encodeOffer returns the message with which a claimed build is offered.
+func (h *Hub) encodeOffer(o queue.Offer) ([]byte, error) {
 	m := &wire.Offer{
 		Ref: wire.Ref(o.AttemptID), Expires: wire.MillisOf(o.Expires), Project: o.Project, Pool: o.Pool, Spec: o.Spec,
 		Limits: wire.AttemptLimits{
-			RunTimeout: wire.MillisOf(o.RunTimeout), CancelGrace: wire.MillisOf(s.hub.opts.CancelGrace), LogCap: s.hub.opts.LogCap,
+			RunTimeout: wire.MillisOf(o.RunTimeout), CancelGrace: wire.MillisOf(h.opts.CancelGrace), LogCap: h.opts.LogCap,
 		},
 	}
 	if o.Source != nil {
 		m.Source = &wire.Source{URL: sourcePath(o.AttemptID), Size: o.Source.Size, SHA256: o.Source.Digest}
 	}
-	s.remember(o.AttemptID)
-	if !s.sendNow(m) {
-		s.forget(o.AttemptID)
-		return false
-	}
-	s.log.Debug("build offered", "build", o.Build, "epoch", o.Epoch)
-	return true
+	return wire.Encode(m)
 }
 
 func (s *session) accept(ctx context.Context, m *wire.Accept) {
