@@ -52,8 +52,23 @@ func TestParseLabels(t *testing.T) {
 		t.Errorf("ParseLabels() = %v, %v", labels, err)
 	}
 	for _, pairs := range [][]string{
-		{"os"}, {""}, {"=x"}, {"os=linux", "os=linux"}, {"os=a", "os=b"}, {"OS=linux"}, {"os=a b"}, {"os=a=b"}, {"os=a,b=c"}, {"o s=a"}, {"-a=b"},
-		{"/a=b"}, {"ä=b"}, {"a=ä"}, {"a=b\x00"}, {strings.Repeat("k", queue.MaxLabelKey+1) + "=v"}, {"k=" + strings.Repeat("v", queue.MaxLabelValue+1)},
+		{"os"},
+		{""},
+		{"=x"},
+		{"os=linux", "os=linux"},
+		{"os=a", "os=b"},
+		{"OS=linux"},
+		{"os=a b"},
+		{"os=a=b"},
+		{"os=a,b=c"},
+		{"o s=a"},
+		{"-a=b"},
+		{"/a=b"},
+		{"ä=b"},
+		{"a=ä"},
+		{"a=b\x00"},
+		{strings.Repeat("k", queue.MaxLabelKey+1) + "=v"},
+		{"k=" + strings.Repeat("v", queue.MaxLabelValue+1)},
 	} {
 		labels, err := queue.ParseLabels(pairs...)
 		wantInvalid(t, fmt.Sprint(pairs), err)
@@ -90,8 +105,14 @@ func TestSatisfies(t *testing.T) {
 		required queue.Labels
 		want     bool
 	}{
-		{nil, true}, {queue.Labels{}, true}, {queue.Labels{"os": "linux"}, true}, {worker, true}, {queue.Labels{"gpu": ""}, true},
-		{queue.Labels{"os": "darwin"}, false}, {queue.Labels{"ram": ""}, false}, {queue.Labels{"os": "linux", "ram": "8"}, false},
+		{nil, true},
+		{queue.Labels{}, true},
+		{queue.Labels{"os": "linux"}, true},
+		{worker, true},
+		{queue.Labels{"gpu": ""}, true},
+		{queue.Labels{"os": "darwin"}, false},
+		{queue.Labels{"ram": ""}, false},
+		{queue.Labels{"os": "linux", "ram": "8"}, false},
 	} {
 		if got := worker.Satisfies(c.required); got != c.want {
 			t.Errorf("%v satisfies %v: %t", worker, c.required, got)
