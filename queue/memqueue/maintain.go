@@ -77,6 +77,7 @@ func (r *round) move(bd *build) {
 		if due(bd.due, r.now) && r.room(&r.done.Canceled) {
 			bd.end(ending{outcome: queue.Canceled, reason: queue.EventCancelDeadline.Reason()}, r.now)
 		}
+	default: // nothing is due for a build that has ended
 	}
 }
 
