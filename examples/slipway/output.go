@@ -40,12 +40,16 @@ func visible(s string) string {
 
 // describe says how a build stands: "failed: exit code 3".
 func describe(b api.Build) string {
-	text := b.State
+	end := ""
 	switch {
 	case b.Signal != "":
-		text += ": ended by " + visible(b.Signal)
+		end = visible(b.Signal)
 	case b.ExitCode != nil && *b.ExitCode != 0:
-		text += fmt.Sprintf(": exit code %d", *b.ExitCode)
+		end = fmt.Sprintf("exit code %d", *b.ExitCode)
+	}
+	text := b.State
+	if end != "" && !strings.Contains(b.Reason, end) {
+		text += ": " + end
 	}
 	if b.Reason != "" {
 		text += ": " + visible(b.Reason)
