@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		{"Record", recordCases},
 		{"Table", tableCases()},
 		{"Concurrency", concurrencyCases},
+		{"Race", raceCases},
 		{"Context", contextCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
