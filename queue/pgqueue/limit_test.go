@@ -1,0 +1,266 @@
+package pgqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/pgqueue"
+)
+
+// impatience is the Timeout of backends that shall not get what they wait for.
+const impatience = 400 * time.Millisecond
+
+// TestLocksAreNotWaitedForLong has another session hold the rows that a method needs.
+func TestLocksAreNotWaitedForLong(t *testing.T) {
+	s := newStage(t)
+	pool := s.db.Open(t, func(c *pgxpool.Config) { c.MaxConns, c.MinConns = 1, 1 })
+	b := backend(t, pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: impatience})
+	offered, running, written := s.offered(), s.running(), s.running()
+	_, err := s.appendLog(t.Context(), written, 0, "begun")
+	s.must(err)
+	// The first use of each statement prepares it, which is not what is measured.
+	if err := b.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		table string
+		id    queue.AttemptID
+		call  func(ctx context.Context, id queue.AttemptID) error
+	}{
+		{"Accept", "build", offered, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Accept(ctx, []queue.Acceptance{{AttemptID: id, Session: s.session}}, now)
+			return err
+		}},
+		{"Release", "build", offered, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Release(ctx, []queue.AttemptID{id}, time.Second, now)
+			return err
+		}},
+		{"Finish", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			return err
+		}},
+		{"FinishWhileAppending", "log_head", written, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			return err
+		}},
+		{"Cancel", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Cancel(ctx, "project", id.Build, "", time.Second, now)
+			return err
+		}},
+		{"Append", "log_head", written, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 5, Data: []byte("more")}}, now)
+			return err
+		}},
+		{"FirstAppend", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Data: []byte("first")}}, now)
+			return err
+		}},
+		{"ReserveArtifact", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: id, Name: "a"}, now)
+			return err
+		}},
+		{"CommitArtifact", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.CommitArtifact(ctx, id, "a", now)
+			return err
+		}},
+		{"Adopt", "build", running, func(ctx context.Context, id queue.AttemptID) error {
+			_, err := b.Adopt(ctx, s.session, []queue.AttemptID{id}, retry, now)
+			return err
+		}},
+		{"LoseSessions", "build", offered, func(ctx context.Context, _ queue.AttemptID) error {
+			return b.LoseSessions(ctx, []queue.SessionID{s.session}, now)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			release := s.hold(test.table, test.id.Build)
+			connections := pool.Stat().NewConnsCount()
+			began := time.Now()
+			err := test.call(t.Context(), test.id)
+			if took := time.Since(began); took > 10*impatience {
+				t.Errorf("it took %v, with a Timeout of %v", took, impatience)
+			}
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error is %v, want a deadline", err)
+			}
+			s.waiting(0) // on the server, too
+			if made := pool.Stat().NewConnsCount() - connections; made != 0 {
+				t.Errorf("the wait cost %d connections", made)
+			}
+			release()
+		})
+	}
+	s.waiting(0)
+	for id, want := range map[queue.AttemptID]queue.State{offered: queue.Offered, running: queue.Running, written: queue.Running} {
+		if build, err := s.Get(t.Context(), "project", id.Build); err != nil || build.State != want {
+			t.Errorf("build is %v, %v; want %v as before", build.State, err, want)
+		}
+	}
+}
+
+// TestLockedBuildsArePassedOver checks that what works through many builds leaves alone those that others hold.
+func TestLockedBuildsArePassedOver(t *testing.T) {
+	s := newStage(t)
+	first, second := s.offered(), s.offered()
+	if done, err := s.Release(t.Context(), []queue.AttemptID{first, second}, 0, now); err != nil || len(done) != 2 {
+		t.Fatalf("Release returned %v, %v", done, err)
+	}
+	s.hold("build", first.Build)
+	claimed, err := s.Claim(t.Context(), []queue.Demand{{Class: 1, Slots: []queue.SessionID{s.session, s.session}}}, 0, now)
+	if err != nil || len(claimed) != 1 || claimed[0].Build != second.Build {
+		t.Errorf("Claim returned %v, %v; want the second build", claimed, err)
+	}
+	s.hold("build", second.Build)
+	if done, err := s.Maintain(t.Context(), queue.Rules{Limit: 10}, now); err != nil || done.Released != 0 {
+		t.Errorf("Maintain returned %+v, %v; want nothing released", done, err)
+	}
+}
+
+func TestSameIDInAnOpenTransaction(t *testing.T) {
+	q, service := openDB(t)
+	b := q.Backend().(*pgqueue.Backend)
+	tx, err := service.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := queue.NewID()
+	if _, err := pgqueue.Submit(t.Context(), q, tx, queue.Params{ID: id, Project: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), impatience)
+	defer cancel()
+	builds, err := q.Prepare(queue.Params{ID: id, Project: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Submit(ctx, builds, now); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("submit of an id that may be taken: %v, want a deadline", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Submit(t.Context(), builds, now); err != nil {
+		t.Errorf("submit of an id that is free: %v", err)
+	}
+}
+
+func TestCanceledCallerDoesNotWait(t *testing.T) {
+	s := newStage(t)
+	b := backend(t, s.db.Pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: 2 * time.Second})
+	id := s.running()
+	release := s.hold("build", id.Build)
+	ctx, cancel := context.WithCancel(t.Context())
+	var call sync.WaitGroup
+	var err error
+	call.Go(func() { _, err = b.Cancel(ctx, "project", id.Build, "", time.Second, now) })
+	s.waiting(1)
+	cancel()
+	call.Wait()
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, want that of the context", err)
+	}
+	s.waiting(0) // the server gives up by itself, before the lock is given back
+	release()
+	if build, err := s.Get(t.Context(), "project", id.Build); err != nil || build.State != queue.Running {
+		t.Errorf("build is %v, %v; want it running as before", build.State, err)
+	}
+}
+
+func TestNoConnectionToBeHad(t *testing.T) {
+	s := newStage(t)
+	pool := s.db.Open(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	b := backend(t, pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: impatience})
+	taken, err := pool.Acquire(t.Context())
+	s.must(err)
+	for _, op := range everyStatement(t, s.db, b) {
+		if err := op.run(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s without a connection: %v, want a deadline", op.name, err)
+		}
+	}
+	if err := b.Ping(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Ping without a connection: %v, want a deadline", err)
+	}
+	taken.Release()
+	s.must(b.Ping(t.Context()))
+}
+
+// TestPoolOfOne has several goroutines share one connection. A method that asked for a second one would wait for itself.
+func TestPoolOfOne(t *testing.T) {
+	_, db := open(t)
+	pool := db.Open(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	b := backend(t, pool, &pgqueue.Options{Schema: db.Schema, Timeout: time.Minute})
+	if err := b.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q := queue.New(b, nil)
+	var workers sync.WaitGroup
+	for i := range 4 {
+		workers.Go(func() {
+			if err := wholeLife(t.Context(), q, fmt.Sprintf("worker%d", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	workers.Wait()
+	if got := pool.Stat().AcquiredConns(); got != 0 {
+		t.Errorf("%d connections are held in the end", got)
+	}
+}
+
+// wholeLife takes a build of a pool of its own from submit to finish, through every method of a queue.
+func wholeLife(ctx context.Context, q *queue.Queue, name string) error {
+	id, err := q.Submit(ctx, queue.Params{Project: "project", Pool: name})
+	if err != nil {
+		return err
+	}
+	_, beatErr := q.Beat(ctx)
+	_, maintainErr := q.Maintain(ctx)
+	session, openErr := q.OpenSession(ctx, queue.NewSession{Worker: name, Instance: "i", Pools: []string{name}, Slots: 1})
+	if err := errors.Join(beatErr, maintainErr, openErr); err != nil {
+		return err
+	}
+	offers, err := q.Claim(ctx, []queue.Idle{{Session: session, Slots: 1}})
+	if err != nil || len(offers) != 1 || offers[0].Build != id {
+		return fmt.Errorf("claim: %v, %w", offers, err)
+	}
+	attempt := offers[0].AttemptID
+	errs := []error{q.Accept(ctx, session, attempt, queue.Digest{1})}
+	_, err = q.AppendLog(ctx, queue.LogChunk{AttemptID: attempt, Data: []byte("hello")})
+	errs = append(errs, err)
+	_, err = q.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: attempt, Name: "a"})
+	errs = append(errs, err)
+	_, err = q.CommitArtifact(ctx, attempt, "a")
+	errs = append(errs, err)
+	_, err = q.Lease(ctx, attempt)
+	errs = append(errs, err)
+	_, err = q.Leases(ctx)
+	errs = append(errs, err)
+	_, err = q.Cancels(ctx)
+	errs = append(errs, err)
+	_, err = q.Adopt(ctx, session, []queue.AttemptID{attempt})
+	errs = append(errs, err)
+	_, err = q.Cancel(ctx, "project", id, "enough")
+	errs = append(errs, err)
+	_, err = q.Finish(ctx, queue.Completion{AttemptID: attempt, Outcome: queue.Canceled, LogLength: 5})
+	errs = append(errs, err)
+	_, err = q.ReadLog(ctx, "project", attempt, 0, 10)
+	errs = append(errs, err)
+	_, err = q.Artifacts(ctx, "project", attempt)
+	errs = append(errs, err)
+	_, err = q.Attempts(ctx, "project", id)
+	errs = append(errs, err)
+	_, err = q.List(ctx, queue.Filter{Project: "project"})
+	errs = append(errs, err, q.LoseSessions(ctx, session))
+	build, err := q.Get(ctx, "project", id)
+	if err == nil && build.State != queue.Canceled {
+		err = fmt.Errorf("build is %v", build.State)
+	}
+	return errors.Join(append(errs, err)...)
+}
