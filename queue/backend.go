@@ -67,10 +67,11 @@ type Transitions interface {
 	Cancel(ctx context.Context, project string, id ID, reason string, force time.Duration, now time.Time) (State, error)
 
 	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once. If it
-	// returns without More, nothing is left that was due when it began, but for what others were moving. Held builds whose class
-	// is new are queued in the call that makes the class. A build whose offer ran out avoids the worker for
-	// rules.Avoid; one whose session ended does not. A Running build that is past its deadline is TimedOut, even if its session is lost as well.
-	// Where nobody gave a reason, it stores that of the Event.
+	// returns without More, nothing is left that was due when it began, but for what others were moving.
+	//
+	// Held builds are queued in the call that makes their class. A build whose offer ran out avoids the worker for rules.Avoid;
+	// one whose offer ended with its session does not. A Running build past its deadline is TimedOut, even if its session is lost
+	// as well. Where nobody gave a reason, it stores that of the Event.
 	Maintain(ctx context.Context, rules Rules, now time.Time) (Maintained, error)
 }
 

@@ -24,11 +24,12 @@
 //
 // # What it guarantees
 //
-//   - When Submit returns nil, the build is stored as durably as the database can, and comes to an end, once: it is given to
-//     workers until one reports its outcome, or its attempts or its time are used up, or somebody cancels it.
+//   - When Submit returns nil, the build is stored as durably as the database can. It is kept, and given to workers that fit,
+//     until one reports its outcome, or its attempts or its time are used up, or somebody cancels it. It ends once.
 //   - A build has one lease at a time. Each claim raises its epoch, and whatever a worker writes carries (build, epoch), the
 //     [AttemptID]: it counts while that is the newest, and changes nothing afterwards. A build that has ended never changes again.
-//   - Calls may be repeated: whoever did not learn of an outcome calls again with the same arguments.
+//   - A call whose outcome was not learned may be made again, and does not count twice; a Submit, if it names the id. A claim whose
+//     answer was lost runs out.
 //   - A log is a stream of bytes with offsets. What an append has acknowledged is stored, in its place, and nothing is stored twice.
 //   - A project sees its own builds only. For everybody else they do not exist: [ErrNotFound].
 //   - Finding work costs the same however many builds wait, if they wait for other workers.

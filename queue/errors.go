@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Errors that callers may test for with [errors.Is]. Every error of a [Queue] is an [*Error] around one of them,
-// around a context's error, or around something unexpected that a backend met.
+// Errors that callers may test for with [errors.Is]. Every error of a [Queue], but for those of [Queue.Prepare], is an [*Error] around
+// one of them, around a context's error, or around something unexpected that a backend met.
 var (
 	// ErrInvalid says that an argument breaks a documented rule. Its text names the argument and the rule, holds nothing
 	// internal, and may be shown to whoever sent the argument.

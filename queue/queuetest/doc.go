@@ -9,4 +9,7 @@
 // Every case gets a backend of its own, empty, and says which sentence of the contract it checks when it fails. Time is passed to the
 // backend, never waited for, so that a run is as fast as the backend. Decorators of backends, and clients of remote ones, are
 // backends too: run it on them as well.
+//
+// One case, Walk, makes calls at random and checks what always holds. When it fails it prints the shortest series of calls that it
+// found; the flags of package rapid repeat it and make it longer (-rapid.checks, -rapid.seed).
 package queuetest
