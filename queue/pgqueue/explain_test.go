@@ -61,28 +61,28 @@ func (p *plans) take() []string {
 func fill(t *testing.T, db *testenv.Database, from, to int) {
 	t.Helper()
 	const sql = `
-INSERT INTO SCHEMA.class (pool, labels) SELECT 'p' || n, '' FROM generate_series(1, 20) n ON CONFLICT DO NOTHING;
-INSERT INTO SCHEMA.controller (id, alive_until, fresh_since)
-	SELECT gen_random_uuid(), now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 5) WHERE NOT EXISTS (SELECT FROM SCHEMA.controller);
-INSERT INTO SCHEMA.session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
-	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, false, now() FROM SCHEMA.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM SCHEMA.session);
-INSERT INTO SCHEMA.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id,
+INSERT INTO {schema}.class (pool, labels) SELECT 'p' || n, '' FROM generate_series(1, 20) n ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.controller (id, alive_until, fresh_since)
+	SELECT gen_random_uuid(), now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 5) WHERE NOT EXISTS (SELECT FROM {schema}.controller);
+INSERT INTO {schema}.session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
+	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, false, now() FROM {schema}.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM {schema}.session);
+INSERT INTO {schema}.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id,
 	epoch, attempts_used, worker, started_at, session_id, deadline, finished_at, not_before)
 SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 60000000, now(), 3, s.state, 'project' || n % 10, 'p' || 1 + n % 20, '', 1 + n % 20,
 	CASE WHEN s.state >= 2 THEN 1 ELSE 0 END, CASE WHEN s.state >= 3 THEN 1 ELSE 0 END, CASE WHEN s.state >= 2 THEN 'w1' ELSE '' END,
-	CASE WHEN s.state >= 3 THEN now() END, CASE WHEN s.state BETWEEN 2 AND 4 THEN (SELECT min(id) FROM SCHEMA.session) + (n / 1000) * 7 % 100 END,
+	CASE WHEN s.state >= 3 THEN now() END, CASE WHEN s.state BETWEEN 2 AND 4 THEN (SELECT min(id) FROM {schema}.session) + (n / 1000) * 7 % 100 END,
 	CASE WHEN s.state BETWEEN 2 AND 4 THEN now() + interval '1 hour' END, CASE WHEN s.state >= 5 THEN now() END,
 	CASE WHEN s.state = 0 THEN now() + interval '1 hour' END
 FROM generate_series(FROM, TO) n
 CROSS JOIN LATERAL (SELECT CASE WHEN n % 1000 < 600 THEN 5 WHEN n % 1000 < 900 THEN 1 WHEN n % 1000 < 997 THEN 0 ELSE n % 1000 - 995 END AS state) s;
-INSERT INTO SCHEMA.attempt (build_id, epoch, started_at, ended_at, outcome, result, log_complete, worker, reason, signal)
-	SELECT id, 1, now(), now(), 5, 5, true, 'w1', '', '' FROM SCHEMA.build WHERE state = 5 ON CONFLICT DO NOTHING;
-INSERT INTO SCHEMA.log_head (build_id, epoch, length) SELECT id, 1, 100 FROM SCHEMA.build WHERE state >= 3 ON CONFLICT DO NOTHING;
-INSERT INTO SCHEMA.artifact (build_id, epoch, size, created_at, project, name, digest)
-	SELECT id, 1, 1, now(), project, 'a', repeat('x', 32)::bytea FROM SCHEMA.build WHERE state = 5 ON CONFLICT DO NOTHING;
-INSERT INTO SCHEMA.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM SCHEMA.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.attempt (build_id, epoch, started_at, ended_at, outcome, result, log_complete, worker, reason, signal)
+	SELECT id, 1, now(), now(), 5, 5, true, 'w1', '', '' FROM {schema}.build WHERE state = 5 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.log_head (build_id, epoch, length) SELECT id, 1, 100 FROM {schema}.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.artifact (build_id, epoch, size, created_at, project, name, digest)
+	SELECT id, 1, 1, now(), project, 'a', repeat('x', 32)::bytea FROM {schema}.build WHERE state = 5 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM {schema}.build WHERE state >= 3 ON CONFLICT DO NOTHING;
 `
-	if _, err := db.Pool.Exec(t.Context(), strings.NewReplacer("SCHEMA", db.Schema, "(FROM", "("+strconv.Itoa(from), "TO)", strconv.Itoa(to)+")").Replace(sql)); err != nil {
+	if _, err := db.Pool.Exec(t.Context(), strings.NewReplacer("{schema}", db.Schema, "(FROM", "("+strconv.Itoa(from), "TO)", strconv.Itoa(to)+")").Replace(sql)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -112,8 +112,8 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 	var controller, running, queued queue.ID
 	var session int64
 	row := db.Pool.QueryRow(t.Context(), strings.ReplaceAll(`SELECT s.controller_id, s.id, b.id,
-		coalesce((SELECT id FROM SCHEMA.build WHERE state = 1 LIMIT 1), b.id)
-		FROM SCHEMA.build b JOIN SCHEMA.session s ON s.id = b.session_id WHERE b.state = 3 LIMIT 1`, "SCHEMA", db.Schema))
+		coalesce((SELECT id FROM {schema}.build WHERE state = 1 LIMIT 1), b.id)
+		FROM {schema}.build b JOIN {schema}.session s ON s.id = b.session_id WHERE b.state = 3 LIMIT 1`, "{schema}", db.Schema))
 	if err := row.Scan((*[16]byte)(&controller), &session, (*[16]byte)(&running), (*[16]byte)(&queued)); err != nil {
 		controller, running, queued = queue.NewID(), queue.NewID(), queue.NewID()
 	}
