@@ -37,10 +37,10 @@ func (a *adoption) sort(l *lease, held []queue.AttemptID, retry queue.Retry, now
 }
 
 var (
-	moveSQL = names.Expand(`
+	moveSQL = statement(`
 UPDATE {schema}build SET session_id = ?2 WHERE id IN (SELECT unhex(value, '-') FROM json_each(?1))`)
 
-	takeBackSQL = names.Expand(`
+	takeBackSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
 WHERE id IN (SELECT unhex(value, '-') FROM json_each(?1))`)
 )
@@ -63,7 +63,7 @@ func (a *adoption) carryOut(ctx context.Context, c *change) error {
 	return c.end(ctx, a.lost)
 }
 
-var endedSQL = names.Expand(`
+var endedSQL = statement(`
 SELECT a.build_id, a.epoch, a.outcome, a.reason, b.project,
 	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = a.build_id AND h.epoch = a.epoch), 0)
 FROM ` + attemptIDs + ` AS i

@@ -13,14 +13,14 @@ import (
 const artifactColumns = `build_id, epoch, project, name, digest, size, committed, created_at`
 
 var (
-	reserveSQL = names.Expand(`
+	reserveSQL = statement(`
 INSERT INTO {schema}artifact (build_id, epoch, project, name, digest, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (build_id, epoch, name) DO NOTHING`)
 
-	artifactSQL = names.Expand(`
+	artifactSQL = statement(`
 SELECT ` + artifactColumns + ` FROM {schema}artifact WHERE build_id = ?1 AND epoch = ?2 AND name = ?3`)
 
-	commitSQL = names.Expand(`
+	commitArtifactSQL = statement(`
 UPDATE {schema}artifact SET committed = 1 WHERE build_id = ?1 AND epoch = ?2 AND name = ?3
 RETURNING ` + artifactColumns)
 )
@@ -58,7 +58,7 @@ func (b *Backend) CommitArtifact(
 		if _, err := c.leased(ctx, id); err != nil {
 			return err
 		}
-		a, err = c.artifact(ctx, commitSQL, id, name)
+		a, err = c.artifact(ctx, commitArtifactSQL, id, name)
 		return err
 	})
 	return a, err

@@ -49,7 +49,7 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 		err = do(ctx, &change{conn: conn, now: micros(now)})
 	}
 	if err == nil {
-		_, err = conn.Conn.ExecContext(ctx, "COMMIT")
+		_, err = conn.Conn.ExecContext(ctx, commitSQL)
 	}
 	if err != nil {
 		rollback(ctx, conn)
@@ -57,20 +57,27 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 	return err
 }
 
+var (
+	beginSQL       = statement("BEGIN IMMEDIATE")
+	commitSQL      = statement("COMMIT")
+	rollbackSQL    = statement("ROLLBACK")
+	busyTimeoutSQL = statement("PRAGMA busy_timeout")
+)
+
 // begin takes the write lock. It does not rely on the settings of the connection: a transaction that took the lock later could fail in
 // the middle, and a busy timeout may be missing, or be long. SQLite tries ever more rarely while it waits, so that whoever has waited
 // longest comes last when several processes write all the time; waits that begin anew every few milliseconds are fair enough.
 func begin(ctx context.Context, conn bun.Conn) error {
 	var timeout int
-	if err := conn.Conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&timeout); err != nil {
+	if err := conn.Conn.QueryRowContext(ctx, busyTimeoutSQL).Scan(&timeout); err != nil {
 		return err
 	}
 	if err := setBusyTimeout(ctx, conn, 10); err != nil {
 		return err
 	}
-	_, err := conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	_, err := conn.Conn.ExecContext(ctx, beginSQL)
 	for failed(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil {
-		_, err = conn.Conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+		_, err = conn.Conn.ExecContext(ctx, beginSQL)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("wait for other processes that write: %w", ctx.Err())
@@ -90,7 +97,7 @@ func setBusyTimeout(ctx context.Context, conn bun.Conn, ms int) error {
 // rollback ends a transaction that failed, also if ctx is why, unless it never began or SQLite has ended it by itself, which it
 // says with its plainest error. A connection that might still be in a transaction is closed.
 func rollback(ctx context.Context, conn bun.Conn) {
-	_, err := conn.Conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	_, err := conn.Conn.ExecContext(context.WithoutCancel(ctx), rollbackSQL)
 	if err != nil && !failed(err, sqlite3.SQLITE_ERROR) {
 		discard(conn)
 	}

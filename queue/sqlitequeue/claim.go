@@ -10,7 +10,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-var probeSQL = names.Expand(`
+var probeSQL = statement(`
 SELECT c.value,
 	(SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = c.value ORDER BY q.rank, q.id LIMIT 1) AS rank,
 	(SELECT count(*) FROM (SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = c.value LIMIT ?2))
@@ -84,7 +84,7 @@ func (c *change) members(ctx context.Context, demand []queue.Demand) (map[queue.
 	return members, err
 }
 
-var membersSQL = names.Expand(`
+var membersSQL = statement(`
 SELECT s.id, s.worker, s.direct FROM json_each(?) AS i CROSS JOIN {schema}session AS s ON s.id = i.value WHERE s.ended_at IS NULL`)
 
 // A pick is a queued build and the session that shall have it.
@@ -96,7 +96,7 @@ type pick struct {
 }
 
 // If a single worker asks, builds that avoid it are passed over before the limit, lest they stand in the way of all that follow.
-var pickSQL = names.Expand(`
+var pickSQL = statement(`
 SELECT q.id, CASE WHEN q.avoid_until > ?2 THEN q.avoid_worker ELSE '' END FROM {schema}build AS q
 WHERE q.state = {queued} AND q.class_id = ?1 AND (q.avoid_worker IS NOT ?3 OR q.avoid_until <= ?2)
 ORDER BY q.rank, q.id LIMIT ?4`)
@@ -137,7 +137,7 @@ func (c *change) pick(
 	return picks, err
 }
 
-var claimSQL = names.Expand(`
+var claimSQL = statement(`
 UPDATE {schema}build AS b SET
 	epoch = b.epoch + 1, session_id = p.session, worker = p.worker,
 	state = CASE WHEN p.direct THEN {running} ELSE {offered} END,

@@ -1,5 +1,5 @@
 // Package sqlitequeue keeps the builds of package queue in an SQLite database file. It is the backend of a service that runs on
-// one machine and wants no database server: the file is all there is to back up.
+// one machine and wants no database server: the file is all there is to back up (by VACUUM INTO, while the service runs).
 //
 //	db, err := sqlitequeue.Open("/var/lib/service/queue.db", nil)
 //	if err != nil {

@@ -44,7 +44,7 @@ func (b *Backend) Finish(
 	return finished, err
 }
 
-var finishedSQL = names.Expand(`
+var finishedSQL = statement(`
 SELECT a.build_id, a.epoch, a.result FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}attempt AS a
 ON a.build_id = i.id AND a.epoch = i.epoch AND a.result IS NOT NULL ORDER BY i.n`)
 
@@ -126,19 +126,19 @@ func (l *lease) lost(reason string, retry queue.Retry, now int64) ending {
 const endings = `(SELECT unhex(value->>'id', '-') AS id, value AS v FROM json_each(?1))`
 
 var (
-	endAttemptSQL = names.Expand(`
+	endAttemptSQL = statement(`
 INSERT INTO {schema}attempt (
 	build_id, epoch, worker, started_at, ended_at, outcome, result, reason, exit_code, signal, log_sha256, log_complete)
 SELECT b.id, b.epoch, b.worker, b.started_at, ?2,
 	e.v->>'outcome', e.v->>'result', e.v->>'reason', e.v->>'exit', e.v->>'signal', unhex(e.v->>'log'), e.v->>'complete'
 FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id`)
 
-	closeLogSQL = names.Expand(`
+	closeLogSQL = statement(`
 UPDATE {schema}log_head AS h SET closed = 1
 FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id
 WHERE h.build_id = b.id AND h.epoch = b.epoch`)
 
-	endBuildSQL = names.Expand(`
+	endBuildSQL = statement(`
 UPDATE {schema}build AS b SET
 	state = e.v->>'next', session_id = NULL, deadline = NULL, token_hash = NULL,
 	finished_at = CASE WHEN e.v->>'next' >= {succeeded} THEN ?2 END,
@@ -173,7 +173,7 @@ func (c *change) end(ctx context.Context, all []ending) error {
 }
 
 var (
-	cancelSQL = names.Expand(`
+	cancelSQL = statement(`
 UPDATE {schema}build SET
 	state = CASE state WHEN {running} THEN {cancelling} ELSE {canceled} END,
 	session_id = CASE state WHEN {running} THEN session_id END,
@@ -183,7 +183,7 @@ UPDATE {schema}build SET
 WHERE id = ?1 AND project = ?2 AND state <= {running}
 RETURNING state`)
 
-	stateSQL = names.Expand(`SELECT state FROM {schema}build WHERE id = ?1 AND project = ?2`)
+	stateSQL = statement(`SELECT state FROM {schema}build WHERE id = ?1 AND project = ?2`)
 )
 
 // Cancel implements [queue.Transitions].

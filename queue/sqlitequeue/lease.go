@@ -66,7 +66,7 @@ func (c *change) leases(ctx context.Context, query string, args ...any) ([]lease
 
 // This is the fence of everything that a worker writes, its only one: what does not come back is stale. It holds until the change
 // ends, because nobody else can write before.
-var fenceSQL = names.Expand(leaseColumns + `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
+var fenceSQL = statement(leaseColumns + `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
 ON b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) ORDER BY i.n`)
 
 // fence returns those of the attempts that are leased, in their order.
@@ -79,10 +79,10 @@ func (c *change) fence(ctx context.Context, ids ...queue.AttemptID) ([]lease, er
 }
 
 var (
-	leasesSQL = names.Expand(leaseColumns + `FROM {schema}session AS s CROSS JOIN {schema}build AS b ON b.session_id = s.id
+	leasesSQL = statement(leaseColumns + `FROM {schema}session AS s CROSS JOIN {schema}build AS b ON b.session_id = s.id
 WHERE s.controller_id = ? AND s.ended_at IS NULL AND b.session_id IS NOT NULL ORDER BY b.id`)
 
-	cancelsSQL = names.Expand(leaseColumns + `FROM {schema}build AS b INDEXED BY {schema}build_cancelling
+	cancelsSQL = statement(leaseColumns + `FROM {schema}build AS b INDEXED BY {schema}build_cancelling
 CROSS JOIN {schema}session AS s ON s.id = b.session_id
 WHERE b.state = {cancelling} AND s.controller_id = ? AND s.ended_at IS NULL ORDER BY b.id`)
 )

@@ -16,7 +16,7 @@ type growth struct {
 }
 
 var (
-	growSQL = names.Expand(`
+	growSQL = statement(`
 INSERT INTO {schema}log_head (build_id, epoch, length)
 SELECT unhex(value->>'id', '-'), value->>'epoch', value->>'length' FROM json_each(?1) WHERE true
 ON CONFLICT (build_id, epoch) DO UPDATE SET length = excluded.length`)

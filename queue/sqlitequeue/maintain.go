@@ -44,7 +44,7 @@ func (r *round) count(kind *int, n int) {
 	r.done.More = r.done.More || *kind >= r.Limit
 }
 
-var expireSQL = names.Expand(`
+var expireSQL = statement(`
 UPDATE {schema}build SET state = {expired}, finished_at = ?1, not_before = NULL, reason = ?2
 WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state <= {queued} AND b.expires_at <= ?1 ORDER BY b.expires_at LIMIT ?3)`)
 
@@ -55,11 +55,11 @@ func (r *round) expire(ctx context.Context) error {
 }
 
 var (
-	releaseOverdueSQL = names.Expand(`
+	releaseOverdueSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = worker, avoid_until = ?1 + ?2
 WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT ?3)`)
 
-	releaseEndedSQL = names.Expand(`
+	releaseEndedSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
 WHERE id IN (
 	SELECT b.id FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
@@ -77,7 +77,7 @@ func (r *round) release(ctx context.Context) error {
 	return err
 }
 
-var overdueSQL = names.Expand(leaseColumns + `FROM {schema}build AS b
+var overdueSQL = statement(leaseColumns + `FROM {schema}build AS b
 WHERE b.state = ?1 AND b.deadline <= ?2 ORDER BY b.deadline LIMIT ?3`)
 
 // endOverdue ends the attempts whose workers did not report in time.
@@ -107,11 +107,11 @@ func (r *round) endOverdue(ctx context.Context) error {
 }
 
 var (
-	freshSQL = names.Expand(`
+	freshSQL = statement(`
 SELECT count(*) FROM {schema}controller WHERE id = ?1 AND alive_until >= ?2 AND fresh_since <= ?2 - ?3`)
 
 	// What is past its deadline as well is left to time out.
-	goneSQL = names.Expand(leaseColumns + `FROM (
+	goneSQL = statement(leaseColumns + `FROM (
 	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1 - ?2
 	UNION ALL
 	SELECT s.id FROM {schema}controller AS c CROSS JOIN {schema}session AS s ON s.controller_id = c.id
@@ -149,16 +149,16 @@ const newBuilds = `(SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE 
 	ORDER BY b.rank, b.id LIMIT ?1)`
 
 var (
-	internSQL = names.Expand(`
+	internSQL = statement(`
 INSERT INTO {schema}class (pool, labels) SELECT DISTINCT n.pool, n.labels FROM ` + newBuilds + ` AS n WHERE true
 ON CONFLICT DO NOTHING`)
 
-	admitNewSQL = names.Expand(`
+	admitNewSQL = statement(`
 UPDATE {schema}build AS b SET state = {queued}, class_id = c.id
 FROM ` + newBuilds + ` AS n CROSS JOIN {schema}class AS c ON c.pool = n.pool AND c.labels = n.labels
 WHERE b.id = n.id`)
 
-	admitDueSQL = names.Expand(`
+	admitDueSQL = statement(`
 UPDATE {schema}build SET state = {queued}, not_before = NULL
 WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {held} AND b.not_before <= ?1 ORDER BY b.not_before LIMIT ?2)`)
 )
@@ -181,13 +181,13 @@ func (r *round) admit(ctx context.Context) error {
 }
 
 var (
-	forgetSessionsSQL = names.Expand(`
+	forgetSessionsSQL = statement(`
 DELETE FROM {schema}session WHERE id IN (
 	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1
 		AND NOT EXISTS (SELECT 1 FROM {schema}build AS b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)
 	ORDER BY s.ended_at LIMIT ?2)`)
 
-	forgetControllersSQL = names.Expand(`
+	forgetControllersSQL = statement(`
 DELETE FROM {schema}controller WHERE id IN (
 	SELECT c.id FROM {schema}controller AS c WHERE c.alive_until <= ?1
 		AND NOT EXISTS (SELECT 1 FROM {schema}session AS s WHERE s.controller_id = c.id)

@@ -120,6 +120,24 @@ func TestSchemaVersions(t *testing.T) {
 	})
 }
 
+// A newer program may add columns and tables while this one runs on, with statements that it prepared before.
+func TestSchemaGrowsUnderRunningBackend(t *testing.T) {
+	db := openDB(t, testenv.SQLite(t), nil)
+	s := newStage(t, migrated(t, db, nil))
+	other := openDB(t, databasePath(t, db), nil)
+	run(t, other, "ALTER TABLE slipway_build ADD COLUMN later TEXT")
+	run(t, other, "CREATE INDEX slipway_build_later ON slipway_build (later)")
+	run(t, other, "UPDATE slipway_schema_version SET version = version + 1")
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"Submit", "Accept", "AppendLogs", "Finish", "Claim", "Beat", "Maintain"} {
+		if err := changes[name](t.Context(), s); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestMigrationsCanBeRead(t *testing.T) {
 	files, err := fs.Glob(sqlitequeue.Migrations(), "*.sql")
 	if err != nil || len(files) == 0 || files[0] != "0001_init.sql" {

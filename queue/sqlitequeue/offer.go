@@ -24,14 +24,14 @@ const acceptances = `(
 )`
 
 // The + keeps SQLite from searching by session, which holds many builds.
-var acceptSQL = names.Expand(`
+var acceptSQL = statement(`
 UPDATE {schema}build AS b SET
 	state = {running}, attempts_used = b.attempts_used + 1, token_hash = a.hash, started_at = ?2, deadline = ?2 + b.run_timeout + a.slack
 FROM ` + acceptances + ` AS a
 WHERE b.id = a.id AND b.epoch = a.epoch AND +b.session_id = a.session AND b.state = {offered}`)
 
 // What was accepted now is told together with what had been before.
-var acceptedSQL = names.Expand(`
+var acceptedSQL = statement(`
 SELECT b.id, b.epoch FROM ` + acceptances + ` AS a CROSS JOIN {schema}build AS b
 ON b.id = a.id AND b.epoch = a.epoch AND +b.session_id = a.session AND b.token_hash = a.hash AND b.state IN ({running}, {cancelling})
 ORDER BY a.n`)
@@ -58,7 +58,7 @@ func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now ti
 	return accepted, err
 }
 
-var releaseSQL = names.Expand(`
+var releaseSQL = statement(`
 UPDATE {schema}build AS b SET
 	state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?2 + ?3
 FROM ` + attemptIDs + ` AS i

@@ -66,7 +66,7 @@ var plans = map[string]struct {
 	"grow":     {growSQL, nil},
 	"reserve":  {reserveSQL, nil},
 	"artifact": {artifactSQL, []string{"PRIMARY KEY"}},
-	"commit":   {commitSQL, []string{"PRIMARY KEY"}},
+	"commit":   {commitArtifactSQL, []string{"PRIMARY KEY"}},
 }
 
 // mayScan are the lines of plans that walk only what a call is about: builds that are new or being canceled, by an index of no others;
@@ -197,11 +197,11 @@ func fill(t *testing.T, b *Backend) {
 		{300, `INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at, ended_at)
 			SELECT c.id, 'worker-' || (i / 3), 'boot', '', 'pool', 1, 0, i, CASE WHEN i % 3 > 0 THEN i END
 			FROM n JOIN {schema}controller AS c ON c.alive_until = 1 + i % 3`},
-		{20_000, `INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, max_attempts, run_timeout, created_at)
+		{5000, `INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, max_attempts, run_timeout, created_at)
 			SELECT randomblob(16), 'project-' || (i % 10), 'pool-1', '', 1 + i % 20, {queued}, i, 3, 1, i FROM n`},
 		{300, `UPDATE {schema}build SET state = 2 + i % 3, epoch = 1, session_id = i, worker = 'w', deadline = i, started_at = i
 			FROM n WHERE {schema}build.rowid = i`},
-		{9000, `UPDATE {schema}build SET state = 5 + i % 6, finished_at = i FROM n WHERE {schema}build.rowid = 1000 + i`},
+		{2000, `UPDATE {schema}build SET state = 5 + i % 6, finished_at = i FROM n WHERE {schema}build.rowid = 1000 + i`},
 	} {
 		if _, err := b.db.DB.ExecContext(t.Context(), numbers+names.Expand(step.sql), step.rows); err != nil {
 			t.Fatalf("%v\n%s", err, step.sql)

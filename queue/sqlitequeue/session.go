@@ -13,14 +13,14 @@ import (
 )
 
 var (
-	beatSQL = names.Expand(`
+	beatSQL = statement(`
 INSERT INTO {schema}controller AS c (id, alive_until, fresh_since) VALUES (?1, ?2 + ?3, ?2)
 ON CONFLICT (id) DO UPDATE SET
 	alive_until = excluded.alive_until,
 	fresh_since = CASE WHEN c.alive_until < ?2 THEN ?2 ELSE c.fresh_since END
 RETURNING fresh_since`)
 
-	replacedSQL = names.Expand(`SELECT s.id FROM {schema}session AS s WHERE s.controller_id = ?1 AND s.replaced = 1 ORDER BY s.id`)
+	replacedSQL = statement(`SELECT s.id FROM {schema}session AS s WHERE s.controller_id = ?1 AND s.replaced = 1 ORDER BY s.id`)
 )
 
 // Beat implements [queue.Sessions].
@@ -43,12 +43,12 @@ func (b *Backend) Beat(ctx context.Context, controller queue.ID, ttl time.Durati
 }
 
 var (
-	knowControllerSQL = names.Expand(`
+	knowControllerSQL = statement(`
 INSERT INTO {schema}controller (id, alive_until, fresh_since) VALUES (?1, ?2, ?2) ON CONFLICT (id) DO NOTHING`)
 
-	replaceSQL = names.Expand(`UPDATE {schema}session SET ended_at = ?2, replaced = 1 WHERE worker = ?1 AND ended_at IS NULL`)
+	replaceSQL = statement(`UPDATE {schema}session SET ended_at = ?2, replaced = 1 WHERE worker = ?1 AND ended_at IS NULL`)
 
-	openSQL = names.Expand(`
+	openSQL = statement(`
 INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id`)
 )
@@ -69,10 +69,10 @@ func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.
 }
 
 var (
-	loseSQL = names.Expand(`
+	loseSQL = statement(`
 UPDATE {schema}session SET ended_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND ended_at IS NULL RETURNING id`)
 
-	releaseLostSQL = names.Expand(`
+	releaseLostSQL = statement(`
 UPDATE {schema}build AS b SET state = {queued}, session_id = NULL, deadline = NULL
 FROM json_each(?1) AS s
 WHERE b.session_id = s.value AND b.session_id IS NOT NULL AND b.state = {offered}`)
@@ -105,9 +105,9 @@ func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, 
 }
 
 var (
-	sessionSQL = names.Expand(`SELECT s.worker, s.instance FROM {schema}session AS s WHERE s.id = ?1 AND s.ended_at IS NULL`)
+	sessionSQL = statement(`SELECT s.worker, s.instance FROM {schema}session AS s WHERE s.id = ?1 AND s.ended_at IS NULL`)
 
-	workerLeasesSQL = names.Expand(leaseColumns + `FROM {schema}session AS w CROSS JOIN {schema}build AS b ON b.session_id = w.id
+	workerLeasesSQL = statement(leaseColumns + `FROM {schema}session AS w CROSS JOIN {schema}build AS b ON b.session_id = w.id
 WHERE w.worker = ?1 AND b.session_id IS NOT NULL`)
 )
 

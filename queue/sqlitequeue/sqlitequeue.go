@@ -14,7 +14,7 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	_ "modernc.org/sqlite" // the driver named "sqlite"
+	"modernc.org/sqlite"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
@@ -65,8 +65,9 @@ func (o *Options) withDefaults() Options {
 }
 
 // Open opens a database file for [New], and makes it if there is none: in WAL mode, so that readers and the one writer do not
-// wait for each other, with foreign keys, and with transactions that take the write lock when they begin. A new file can be read
-// and written by its owner alone. The directory must exist.
+// wait for each other, with foreign keys, and with transactions that take the write lock when they begin. Its connections keep
+// the statements of this package prepared, which halves what a call costs. A new file can be read and written by its owner alone.
+// The directory must exist.
 //
 // The file must lie on a local disk: SQLite's locks do not work on network file systems.
 func Open(path string, o *Options) (*sql.DB, error) {
@@ -88,10 +89,11 @@ func Open(path string, o *Options) (*sql.DB, error) {
 		params.Set("_synchronous", "NORMAL")
 	}
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: params.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
+	sqliteConnector, err := sqlite.NewConnector(dsn.String())
 	if err != nil {
 		return nil, err
 	}
+	db := sql.OpenDB(connector{sqliteConnector})
 	// One connection writes at a time; the others read. Opening one costs several statements, so they are kept.
 	conns := max(4, runtime.GOMAXPROCS(0))
 	db.SetMaxOpenConns(conns)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"modernc.org/sqlite"
+
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/queuetest"
@@ -63,28 +65,75 @@ func TestBackend(t *testing.T) {
 }
 
 // A single connection without any setting is enough: no call asks for a second one while it holds one, or relies on what Open sets.
-func TestBackendOnBareConnection(t *testing.T) {
-	queuetest.Run(t, func(t *testing.T) queue.Backend {
-		db, err := sql.Open("sqlite", ":memory:")
+func TestBareConnection(t *testing.T) {
+	for name, call := range changes {
+		t.Run(name, func(t *testing.T) {
+			db, err := sql.Open("sqlite", ":memory:")
+			if err != nil {
+				t.Fatal(err)
+			}
+			closeAtEnd(t, db)
+			db.SetMaxOpenConns(1)
+			b := migrated(t, db, nil)
+			s := newStage(t, b)
+			if err := call(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			build, err := b.Get(t.Context(), project, s.leased.Build)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkAttempts(t, b, build)
+		})
+	}
+}
+
+// databasePath returns the file that a database is.
+func databasePath(t *testing.T, db *sql.DB) (path string) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list").Scan(&path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The driver's own ways to copy a database that is in use can be reached.
+func TestBackup(t *testing.T) {
+	db := openDB(t, testenv.SQLite(t), nil)
+	s := newStage(t, migrated(t, db, nil))
+	paths := map[string]string{"NewBackup": testenv.SQLite(t), "VACUUM INTO": testenv.SQLite(t)}
+	run(t, db, "VACUUM INTO ?", paths["VACUUM INTO"])
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = conn.Raw(func(dc any) error {
+		backup, err := dc.(interface {
+			NewBackup(dst string) (*sqlite.Backup, error)
+		}).NewBackup(paths["NewBackup"])
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		closeAtEnd(t, db)
-		db.SetMaxOpenConns(1)
-		return migrated(t, db, nil)
+		_, err = backup.Step(-1)
+		return errors.Join(err, backup.Finish())
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for how, path := range paths {
+		build, err := open(t, path, nil).Get(t.Context(), project, s.leased.Build)
+		if err != nil || build.State != queue.Running {
+			t.Errorf("in the copy made by %s the build is %v, %v", how, build.State, err)
+		}
+	}
 }
 
 func TestOpenTakesAnyPath(t *testing.T) {
 	for _, name := range []string{"plain", "a b", "per%20cent", "question?mark=1", "hash#tag", "naïve", "semi;colon&and"} {
 		path := filepath.Join(t.TempDir(), name)
 		open(t, path, nil)
-		again := openDB(t, path, nil)
-		var file string
-		if err := again.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list").Scan(&file); err != nil {
-			t.Fatal(err)
-		}
-		if filepath.Base(file) != name {
+		if file := databasePath(t, openDB(t, path, nil)); filepath.Base(file) != name {
 			t.Errorf("the database %q is the file %q", name, filepath.Base(file))
 		}
 		for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -242,7 +291,7 @@ func TestCanceledCallsLeaveNoHalves(t *testing.T) {
 		t.Fatal(err)
 	}
 	failures := 0
-	for n := range 150 {
+	for n := range 50 {
 		id, err := q.Submit(t.Context(), queue.Params{Project: "project"})
 		if err != nil {
 			t.Fatal(err)
@@ -259,7 +308,7 @@ func TestCanceledCallsLeaveNoHalves(t *testing.T) {
 			t.Fatal(err)
 		}
 		brief := func(call func(context.Context) error) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n*3)*time.Microsecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n*10)*time.Microsecond)
 			defer cancel()
 			if call(ctx) != nil {
 				failures++
@@ -280,8 +329,8 @@ func TestCanceledCallsLeaveNoHalves(t *testing.T) {
 			t.Fatalf("a second Finish after a canceled one: %v", err)
 		}
 	}
-	t.Logf("%d of 300 calls were canceled in time", failures)
-	if failures == 0 || failures == 300 {
+	t.Logf("%d of 100 calls were canceled in time", failures)
+	if failures == 0 || failures == 100 {
 		t.Error("the deadlines do not fall into the calls: the test shows nothing")
 	}
 }

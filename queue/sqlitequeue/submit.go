@@ -51,7 +51,7 @@ func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.
 }
 
 // One statement for any number of builds, so that it is atomic on whatever connection it runs.
-var submitSQL = names.Expand(`
+var submitSQL = statement(`
 INSERT INTO {schema}build (
 	id, project, pool, labels, class_id, state, rank, source_digest, source_size, max_attempts, run_timeout, queue_timeout,
 	created_at, expires_at, spec)

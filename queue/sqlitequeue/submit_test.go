@@ -182,10 +182,10 @@ func TestSubmitArguments(t *testing.T) {
 
 // A batch as large as a Queue takes is one statement.
 func TestSubmitLargestBatch(t *testing.T) {
-	q := queue.New(open(t, testenv.SQLite(t), nil), nil)
+	q := queue.New(open(t, testenv.SQLite(t), &sqlitequeue.Options{Timeout: time.Minute}), nil)
 	params := make([]queue.Params, queue.MaxBatch)
 	for i := range params {
-		params[i] = queue.Params{Project: "project", Spec: make([]byte, 1<<10)}
+		params[i] = queue.Params{Project: "project", Spec: make([]byte, 100)}
 	}
 	params[0].Spec = make([]byte, queue.MaxSpec)
 	ids, err := q.SubmitMany(t.Context(), params)
