@@ -55,6 +55,7 @@ var problems = []struct {
 	{ErrBlobMismatch, http.StatusUnprocessableEntity, "digest_mismatch", "The content does not match its size or digest."},
 	{ErrNoSpace, http.StatusInsufficientStorage, "no_space", "The storage is full."},
 	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The service cannot answer at the moment; try again."},
+	// A context that ended there did not end here: these two do not come out of the wire again.
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "unavailable", "The service cannot answer at the moment; try again."},
 	{context.Canceled, http.StatusServiceUnavailable, "unavailable", "The service cannot answer at the moment; try again."},
 }
@@ -102,6 +103,9 @@ func (p *Problem) Error() string {
 
 // Is reports whether target is a sentinel with p's code.
 func (p *Problem) Is(target error) bool {
+	if target == context.Canceled || target == context.DeadlineExceeded {
+		return false
+	}
 	for _, known := range problems {
 		if known.err == target && known.code == p.Code {
 			return true

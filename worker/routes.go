@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -50,7 +51,11 @@ func (h *Hub) handle(serve func(http.ResponseWriter, *http.Request) error) http.
 		}
 		problem := ProblemFor(err)
 		if problem.Status >= http.StatusInternalServerError {
-			h.opts.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "status", problem.Status,
+			level := slog.LevelError
+			if problem.Status == http.StatusServiceUnavailable {
+				level = slog.LevelWarn // whatever is down has been logged by whoever noticed
+			}
+			h.opts.Logger.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "status", problem.Status,
 				"request_id", w.Header().Get("X-Request-Id"), "error", err)
 		}
 		problem.Write(w)
