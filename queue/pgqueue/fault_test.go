@@ -1,0 +1,439 @@
+//go:build pgxmock
+
+package pgqueue
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pashagolub/pgxmock/v4"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/queue"
+)
+
+// These are answers that a real server cannot be made to give on demand: connections that die between two statements, after some rows,
+// and while a transaction commits.
+
+var errDead = errors.New("the connection died")
+
+var (
+	never   time.Time
+	attempt = queue.AttemptID{Build: queue.ID{1}, Epoch: 1}
+	other   = queue.AttemptID{Build: queue.ID{2}, Epoch: 1}
+)
+
+// A mock is a backend on a scripted database.
+type mock struct {
+	*testing.T
+	*Backend
+	pool pgxmock.PgxPoolIface
+}
+
+func newMock(t *testing.T) *mock {
+	t.Helper()
+	pool, err := pgxmock.NewPool(pgxmock.QueryMatcherOption(pgxmock.QueryMatcherEqual))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newBackend(pool, nil, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mock{t, b, pool}
+}
+
+// A step expects one exchange with the database, which fails if err is not nil.
+type step func(m *mock, err error)
+
+// sent expects a statement behind its prologue, and answers with rows.
+func sent(sql func(*statements) string, rows func() *pgxmock.Rows) []step {
+	return []step{
+		func(m *mock, err error) {
+			batch := m.pool.ExpectBatch()
+			prologue := batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg())
+			if err != nil {
+				prologue.WillReturnError(err)
+			} else {
+				prologue.WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+			}
+			text := sql(&m.sql)
+			query := batch.ExpectQuery(text).WithArgs(anyArgs(text)...)
+			query.WillReturnRows(rows())
+		},
+		func(m *mock, err error) {
+			batch := m.pool.ExpectBatch()
+			batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+			text := sql(&m.sql)
+			query := batch.ExpectQuery(text).WithArgs(anyArgs(text)...)
+			if err != nil {
+				query.WillReturnError(err)
+			} else {
+				query.WillReturnRows(rows())
+			}
+		},
+	}
+}
+
+var placeholder = regexp.MustCompile(`\$[0-9]+`)
+
+// anyArgs returns a matcher for each parameter of a statement.
+func anyArgs(sql string) []any {
+	found := placeholder.FindAllString(sql, -1)
+	slices.Sort(found)
+	args := make([]any, len(slices.Compact(found)))
+	for i := range args {
+		args[i] = pgxmock.AnyArg()
+	}
+	return args
+}
+
+func attemptRows(ids ...queue.AttemptID) func() *pgxmock.Rows {
+	return func() *pgxmock.Rows {
+		rows := pgxmock.NewRows([]string{"id", "epoch"})
+		for _, id := range ids {
+			rows.AddRow([16]byte(id.Build), id.Epoch)
+		}
+		return rows
+	}
+}
+
+func endRows(ids ...queue.AttemptID) func() *pgxmock.Rows {
+	return func() *pgxmock.Rows {
+		rows := pgxmock.NewRows([]string{"id", "epoch", "state"})
+		for _, id := range ids {
+			rows.AddRow([16]byte(id.Build), id.Epoch, int16(sqlqueue.Succeeded))
+		}
+		return rows
+	}
+}
+
+// TestConnectionDiesBetweenStatements lets each exchange of a method fail in its turn. The method must say so, and must not pass off what
+// it has so far for the whole.
+func TestConnectionDiesBetweenStatements(t *testing.T) {
+	type exchange struct {
+		sql  func(*statements) string
+		rows func() *pgxmock.Rows
+	}
+	for _, test := range []struct {
+		name      string
+		exchanges []exchange
+		call      func(ctx context.Context, b *Backend) (any, error)
+	}{
+		{
+			"Accept",
+			[]exchange{
+				{func(s *statements) string { return s.accept }, attemptRows(attempt)},
+				{func(s *statements) string { return s.accepted }, attemptRows(other)},
+			},
+			func(ctx context.Context, b *Backend) (any, error) {
+				done, err := b.Accept(ctx, []queue.Acceptance{{AttemptID: attempt}, {AttemptID: other}}, never)
+				return len(done), err
+			},
+		},
+		{
+			"Finish",
+			[]exchange{
+				{func(s *statements) string { return s.finish }, endRows(attempt)},
+				{func(s *statements) string { return s.finished }, endRows(other)},
+			},
+			func(ctx context.Context, b *Backend) (any, error) {
+				done, err := b.Finish(ctx, []queue.Completion{
+					{AttemptID: attempt, Outcome: queue.Succeeded}, {AttemptID: other, Outcome: queue.Succeeded},
+				}, queue.Retry{}, never)
+				return len(done), err
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var steps [][]step
+			for _, e := range test.exchanges {
+				steps = append(steps, sent(e.sql, e.rows))
+			}
+			for failing := range steps {
+				for _, fail := range steps[failing] {
+					m := newMock(t)
+					for _, earlier := range steps[:failing] {
+						earlier[0](m, nil)
+					}
+					fail(m, errDead)
+					if got, err := test.call(t.Context(), m.Backend); !errors.Is(err, errDead) || got != 0 {
+						t.Errorf("with exchange %d failing it returned %v, %v", failing, got, err)
+					}
+				}
+			}
+			m := newMock(t)
+			for _, all := range steps {
+				all[0](m, nil)
+			}
+			if got, err := test.call(t.Context(), m.Backend); err != nil || got != 2 {
+				t.Errorf("with nothing failing it returned %v, %v; want both attempts", got, err)
+			}
+			m.met()
+		})
+	}
+}
+
+func (m *mock) met() {
+	m.Helper()
+	if err := m.pool.ExpectationsWereMet(); err != nil {
+		m.Error(err)
+	}
+}
+
+// TestConnectionDiesAmongRows lets the connection die when some rows have come.
+func TestConnectionDiesAmongRows(t *testing.T) {
+	broken := func(rows func() *pgxmock.Rows) func() *pgxmock.Rows {
+		return func() *pgxmock.Rows { return rows().RowError(1, errDead) }
+	}
+	heads := func() *pgxmock.Rows {
+		return pgxmock.NewRows([]string{"class", "rank", "n"}).AddRow(int32(1), int64(1), 1).AddRow(int32(2), int64(2), 1)
+	}
+	for name, test := range map[string]struct {
+		sql  func(*statements) string
+		rows func() *pgxmock.Rows
+		call func(ctx context.Context, b *Backend) (any, error)
+	}{
+		"Probe": {func(s *statements) string { return s.probe }, heads, func(ctx context.Context, b *Backend) (any, error) {
+			return b.Probe(ctx, []queue.ClassID{1, 2}, 1)
+		}},
+		"Release": {func(s *statements) string { return s.release }, attemptRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
+			return b.Release(ctx, []queue.AttemptID{attempt, other}, 0, never)
+		}},
+		"Finish": {func(s *statements) string { return s.finish }, endRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
+			return b.Finish(ctx, []queue.Completion{{AttemptID: attempt}, {AttemptID: other}}, queue.Retry{}, never)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMock(t)
+			sent(test.sql, broken(test.rows))[0](m, nil)
+			got, err := test.call(t.Context(), m.Backend)
+			if !errors.Is(err, errDead) || !reflect.ValueOf(got).IsNil() {
+				t.Errorf("it returned %v, %v; want the error alone", got, err)
+			}
+		})
+	}
+}
+
+// lastWord is a database whose connection dies when a batch is closed, which is when its transaction commits.
+type lastWord struct{ database }
+
+func (l lastWord) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return dyingResults{l.database.SendBatch(ctx, b)}
+}
+
+type dyingResults struct{ pgx.BatchResults }
+
+func (d dyingResults) Close() error { return errors.Join(d.BatchResults.Close(), errDead) }
+
+// TestCommitFails checks that nothing counts before the commit has succeeded, whatever rows came before.
+func TestCommitFails(t *testing.T) {
+	t.Run("Release", func(t *testing.T) {
+		m := newMock(t)
+		sent(func(s *statements) string { return s.release }, attemptRows(attempt))[0](m, nil)
+		m.db = lastWord{m.db}
+		if done, err := m.Release(t.Context(), []queue.AttemptID{attempt}, 0, never); !errors.Is(err, errDead) || done != nil {
+			t.Errorf("Release returned %v, %v", done, err)
+		}
+		m.met()
+	})
+	t.Run("Submit", func(t *testing.T) {
+		m := newMock(t)
+		batch := m.pool.ExpectBatch()
+		batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+		batch.ExpectExec(m.sql.submit).WithArgs(anyArgs(m.sql.submit)...).WillReturnResult(pgconn.NewCommandTag("INSERT 0 1"))
+		m.db = lastWord{m.db}
+		if err := m.Submit(t.Context(), []queue.NewBuild{{ID: queue.NewID()}}, never); !errors.Is(err, errDead) {
+			t.Errorf("Submit returned %v", err)
+		}
+		m.met()
+	})
+}
+
+// adoptSteps are the exchanges of an Adopt that finds one lease.
+func adoptSteps() []step {
+	exec := func(sql func(*statements) string) step {
+		return func(m *mock, err error) {
+			text := sql(&m.sql)
+			e := m.pool.ExpectExec(text).WithArgs(anyArgs(text)...)
+			if err != nil {
+				e.WillReturnError(err)
+			} else {
+				e.WillReturnResult(pgconn.NewCommandTag("UPDATE 0"))
+			}
+		}
+	}
+	query := func(sql func(*statements) string, rows func() *pgxmock.Rows) step {
+		return func(m *mock, err error) {
+			text := sql(&m.sql)
+			e := m.pool.ExpectQuery(text).WithArgs(anyArgs(text)...)
+			if err != nil {
+				e.WillReturnError(err)
+			} else {
+				e.WillReturnRows(rows())
+			}
+		}
+	}
+	leaseRows := func(ids ...queue.AttemptID) func() *pgxmock.Rows {
+		return func() *pgxmock.Rows {
+			rows := pgxmock.NewRows([]string{
+				"id", "epoch", "session", "worker", "project", "state", "token", "digest", "size", "reason", "length", "left",
+			})
+			for _, id := range ids {
+				rows.AddRow([16]byte(id.Build), id.Epoch, int64(1), "w", "p", int16(sqlqueue.Running), nil, nil, nil, "", int64(0), int64(0))
+			}
+			return rows
+		}
+	}
+	owner := func() *pgxmock.Rows { return pgxmock.NewRows([]string{"worker", "instance"}).AddRow("w", "i") }
+	return []step{
+		func(m *mock, err error) { m.pool.ExpectBegin().WillReturnError(err) },
+		exec(func(*statements) string { return prologueSQL }),
+		query(func(s *statements) string { return s.lockSession }, owner),
+		exec(func(s *statements) string { return s.lockLeases }),
+		query(func(s *statements) string { return s.adopt }, leaseRows(attempt)),
+		exec(func(s *statements) string { return s.takeBackUnheld }),
+		exec(func(s *statements) string { return s.loseUnheld }),
+		query(func(s *statements) string { return s.reports }, leaseRows()),
+		func(m *mock, err error) { m.pool.ExpectCommit().WillReturnError(err) },
+	}
+}
+
+// TestAdoptFailsWhole lets each statement of the longest transaction fail in its turn: it is rolled back, and no lease is returned.
+func TestAdoptFailsWhole(t *testing.T) {
+	steps := adoptSteps()
+	adopt := func(m *mock) ([]queue.Lease, error) {
+		return m.Adopt(m.Context(), 1, []queue.AttemptID{attempt}, queue.Retry{}, never)
+	}
+	for failing := range steps {
+		m := newMock(t)
+		for _, earlier := range steps[:failing] {
+			earlier(m, nil)
+		}
+		steps[failing](m, errDead)
+		if failing > 0 && failing < len(steps)-1 {
+			m.pool.ExpectRollback()
+		}
+		if failing > 0 { // once more, to be sure
+			m.pool.ExpectRollback().WillReturnError(pgx.ErrTxClosed)
+		}
+		if leases, err := adopt(m); !errors.Is(err, errDead) || leases != nil {
+			t.Errorf("with step %d failing Adopt returned %v, %v", failing, leases, err)
+		}
+		m.met()
+	}
+	m := newMock(t)
+	for _, all := range steps {
+		all(m, nil)
+	}
+	m.pool.ExpectRollback().WillReturnError(pgx.ErrTxClosed)
+	if leases, err := adopt(m); err != nil || len(leases) != 1 {
+		t.Errorf("with nothing failing Adopt returned %v, %v", leases, err)
+	}
+	m.met()
+}
+
+// TestMaintainStopsAtAnError lets each statement of Maintain fail in its turn.
+func TestMaintainStopsAtAnError(t *testing.T) {
+	change := func(sql func(*statements) string) step {
+		return func(m *mock, err error) {
+			batch := m.pool.ExpectBatch()
+			batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+			text := sql(&m.sql)
+			e := batch.ExpectExec(text).WithArgs(anyArgs(text)...)
+			if err != nil {
+				e.WillReturnError(err)
+			} else {
+				e.WillReturnResult(pgconn.NewCommandTag("UPDATE 1"))
+			}
+		}
+	}
+	collect := func(sql func(*statements) string, rows func() *pgxmock.Rows) step { return sent(sql, rows)[1] }
+	noClass := func() *pgxmock.Rows { return pgxmock.NewRows([]string{"exists"}).AddRow(false) }
+	steps := []step{
+		change(func(s *statements) string { return s.expire }),
+		change(func(s *statements) string { return s.takeBack }),
+		change(func(s *statements) string { return s.orphans }),
+		collect(func(s *statements) string { return s.timeOut }, endRows(attempt)),
+		collect(func(s *statements) string { return s.force }, endRows(attempt)),
+		collect(func(s *statements) string { return s.sweep }, endRows(attempt)),
+		collect(func(s *statements) string { return s.unclassed }, noClass),
+		change(func(s *statements) string { return s.classify }),
+		change(func(s *statements) string { return s.due }),
+		change(func(s *statements) string { return s.forgetSessions }),
+		change(func(s *statements) string { return s.forgetControllers }),
+	}
+	rules := queue.Rules{Controller: queue.NewID(), Limit: 10}
+	for failing := range steps {
+		m := newMock(t)
+		for _, earlier := range steps[:failing] {
+			earlier(m, nil)
+		}
+		steps[failing](m, errDead)
+		if done, err := m.Maintain(t.Context(), rules, never); !errors.Is(err, errDead) || done != (queue.Maintained{}) {
+			t.Errorf("with step %d failing Maintain returned %+v, %v", failing, done, err)
+		}
+		m.met()
+	}
+	m := newMock(t)
+	for _, all := range steps {
+		all(m, nil)
+	}
+	done, err := m.Maintain(t.Context(), rules, never)
+	want := queue.Maintained{Expired: 1, Released: 2, TimedOut: 1, Canceled: 1, Requeued: 1, Queued: 2, Forgotten: 2}
+	if err != nil || done != want {
+		t.Errorf("Maintain returned %+v, %v; want %+v", done, err, want)
+	}
+	m.met()
+}
+
+// TestOpenSessionTriesAgain has others open sessions of the worker just before.
+func TestOpenSessionTriesAgain(t *testing.T) {
+	open := func(m *mock, err error) {
+		sent(func(s *statements) string { return s.openSession }, func() *pgxmock.Rows {
+			return pgxmock.NewRows([]string{"id"}).AddRow(int64(7))
+		})[1](m, err)
+	}
+	m := newMock(t)
+	for range 2 {
+		open(m, &pgconn.PgError{Code: "23505", ConstraintName: "session_live"})
+	}
+	open(m, nil)
+	if id, err := m.OpenSession(t.Context(), queue.NewSession{Worker: "w"}, never); err != nil || id != 7 {
+		t.Errorf("OpenSession returned %d, %v", id, err)
+	}
+	m.met()
+	m = newMock(t)
+	open(m, errDead)
+	if id, err := m.OpenSession(t.Context(), queue.NewSession{Worker: "w"}, never); !errors.Is(err, errDead) || id != 0 {
+		t.Errorf("OpenSession on a dead connection returned %d, %v", id, err)
+	}
+	m.met()
+}
+
+// TestServersWords checks what becomes of the codes that a server answers with.
+func TestServersWords(t *testing.T) {
+	for code, want := range map[string]error{
+		"57014": context.DeadlineExceeded, // statement_timeout
+		"55P03": context.DeadlineExceeded, // lock_timeout
+		"3F000": ErrOutdated,
+		"42P01": ErrOutdated,
+		"40P01": nil, // a deadlock has no other name
+		"53300": nil, // nor have too many connections
+	} {
+		m := newMock(t)
+		reply := &pgconn.PgError{Code: code}
+		sent(func(s *statements) string { return s.release }, attemptRows())[1](m, reply)
+		_, err := m.Release(t.Context(), []queue.AttemptID{attempt}, 0, never)
+		if !errors.Is(err, reply) || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s becomes %v, want %v around it", code, err, want)
+		}
+	}
+}
