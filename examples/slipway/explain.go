@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"strings"
 
 	"github.com/slipway-build/slipway/examples/internal/client"
 	"github.com/slipway-build/slipway/queue"
@@ -54,8 +56,16 @@ type hinted struct {
 func (h *hinted) Error() string { return reasonOf(h.err).Error() + "; " + h.hint }
 func (h *hinted) Unwrap() error { return h.err }
 
-// reasonOf is a client's error without the operation, which the user knows.
+// reasonOf is a client's error without the operation, which the user knows, and as part of a sentence.
 func reasonOf(err error) error {
+	if p, ok := errors.AsType[*worker.Problem](err); ok {
+		text := strings.TrimSuffix(cmp.Or(p.Detail, p.Title), ".")
+		text = strings.TrimPrefix(text, queue.ErrInvalid.Error()+": ")
+		if p.RequestID != "" {
+			text += " (request " + visible(p.RequestID) + ")"
+		}
+		return errors.New(strings.ToLower(text[:min(len(text), 1)]) + text[min(len(text), 1):])
+	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return e.Err
 	}

@@ -150,7 +150,7 @@ func (s *submitCommand) pack(in *invocation, archive *os.File) (api.Source, pack
 		return api.Source{}, summary, errors.New("interrupted; nothing was submitted")
 	case errors.Is(err, pack.ErrEmpty):
 		return api.Source{}, summary, fmt.Errorf("%s: %w; git may ignore it, which --no-git overrides", s.Dir, err)
-	case err != nil && !s.NoGit:
+	case errors.Is(err, pack.ErrGit):
 		return api.Source{}, summary, fmt.Errorf("%w; --no-git does without git", err)
 	case err != nil:
 		return api.Source{}, summary, err

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
 )
 
@@ -38,7 +39,7 @@ type Options struct {
 	// Attempts is how often a request is sent before it fails. Negative means until its context ends. Default: 4, which is about
 	// 1.5 s.
 	Attempts int
-	// OnOutage is called with the error when the first sending of a request has failed and will be repeated, and with nil when that
+	// OnOutage is called by a patient client with the error when the first sending of a request has failed, and with nil when that
 	// request has been answered after all. Default: nothing is called.
 	OnOutage func(error)
 	// Transport sends the requests. Default: one of its own with timeouts, and with the proxies of the environment.
@@ -151,9 +152,24 @@ func (c *Client) once(ctx context.Context, r request) (*http.Response, error) {
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		defer resp.Body.Close()
-		return nil, &Error{Op: r.op, Err: worker.ReadProblem(resp), after: retryAfter(resp.Header)}
+		return nil, &Error{Op: r.op, Err: problemOf(resp), after: retryAfter(resp.Header)}
 	}
 	return resp, nil
+}
+
+// problemOf reads a problem. The answer to HEAD has no body, so what can be meant is told by its status.
+func problemOf(resp *http.Response) *worker.Problem {
+	read := worker.ReadProblem(resp)
+	if resp.Request.Method != http.MethodHead {
+		return read
+	}
+	for _, sentinel := range []error{worker.ErrUnauthorized, worker.ErrForbidden, queue.ErrNotFound, worker.ErrUnavailable} {
+		if p := worker.ProblemFor(sentinel); p.Status == read.Status {
+			p.RequestID = resp.Header.Get("X-Request-Id")
+			return p
+		}
+	}
+	return read
 }
 
 // unanswered says why there is no answer, without the request's URL.
@@ -180,19 +196,23 @@ func retryAfter(h http.Header) time.Duration {
 
 // retry calls attempt until it succeeds, fails for good, or has been tried often enough.
 func (c *Client) retry(ctx context.Context, attempt func() error) error {
+	tell := c.opts.OnOutage
+	if tell == nil || c.opts.Attempts > 0 {
+		tell = func(error) {}
+	}
 	for try := 1; ; try++ {
 		err := attempt()
 		if err == nil {
-			if try > 1 && c.opts.OnOutage != nil {
-				c.opts.OnOutage(nil)
+			if try > 1 {
+				tell(nil)
 			}
 			return nil
 		}
 		if ctx.Err() != nil || !temporary(err) || try == c.opts.Attempts {
 			return err
 		}
-		if try == 1 && c.opts.OnOutage != nil {
-			c.opts.OnOutage(err)
+		if try == 1 {
+			tell(err)
 		}
 		pause := min(minPause<<min(try-1, 10), maxPause)
 		pause = pause/2 + rand.N(pause)

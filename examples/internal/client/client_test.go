@@ -47,6 +47,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	_ = r.Body.Close()
 	resp := w.Result()
+	resp.Request = r
 	if w.Header().Get("Test-Cut") != "" {
 		resp.Body = io.NopCloser(io.MultiReader(w.Body, cut{}))
 	}

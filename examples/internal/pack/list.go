@@ -91,7 +91,7 @@ func lsFiles(ctx context.Context, git, dir string) ([]string, error) {
 			return nil, context.Cause(ctx)
 		}
 		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return nil, fmt.Errorf("git cannot list %s (%w: %s)", dir, err, said)
+		return nil, fmt.Errorf("%w of %s: %w: %s", ErrGit, dir, err, said)
 	}
 	return strings.FieldsFunc(stdout.String(), func(r rune) bool { return r == 0 }), nil
 }

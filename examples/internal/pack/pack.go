@@ -15,8 +15,13 @@ import (
 	"strings"
 )
 
-// ErrEmpty says that there is nothing in the directory to be packed.
-var ErrEmpty = errors.New("there is nothing to pack")
+// Errors besides those of the file system.
+var (
+	// ErrEmpty says that there is nothing in the directory to be packed.
+	ErrEmpty = errors.New("there is nothing to pack")
+	// ErrGit says that git failed. [Options.Everything] does without it.
+	ErrGit = errors.New("git cannot list the files")
+)
 
 // Options say what to pack. The zero value, and nil, mean the defaults.
 type Options struct {

@@ -266,7 +266,7 @@ func TestWriteCheckout(t *testing.T) {
 	})
 	t.Run("broken", func(t *testing.T) {
 		write(t, dir, map[string]string{"broken/.git": "gitdir: /nowhere", "broken/f": ""})
-		if _, err := pack.Write(t.Context(), io.Discard, filepath.Join(dir, "broken"), nil); err == nil || strings.Contains(err.Error(), "\n") {
+		if _, err := pack.Write(t.Context(), io.Discard, filepath.Join(dir, "broken"), nil); !errors.Is(err, pack.ErrGit) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want an error of one line", err)
 		}
 	})
