@@ -16,7 +16,7 @@ type reader struct {
 
 // openRange opens a range that lies within the blob of info.
 func openRange(ctx context.Context, b Backend, info Info, offset, length int64) (*reader, error) {
-	var src io.ReadCloser = io.NopCloser(eof{})
+	src := io.NopCloser(eof{})
 	if length > 0 {
 		var err error
 		if src, err = b.Open(ctx, info.Key, offset, length); err != nil {

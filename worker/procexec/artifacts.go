@@ -27,10 +27,10 @@ func collect(source string, patterns []string, log *buildLog, stop <-chan struct
 		g, _ := parseGlob(pattern) // was checked with the spec
 		s.globs = append(s.globs, g)
 	}
-	fs.WalkDir(root.FS(), ".", s.visit)
-	for i, n := range s.found {
-		if n == 0 {
-			log.notice("artifact %q matches no regular file", patterns[i])
+	_ = fs.WalkDir(root.FS(), ".", s.visit) // visit notes errors in the log and returns none
+	for i, pattern := range patterns {
+		if s.found[i] == 0 {
+			log.notice("artifact %q matches no regular file", pattern)
 		}
 	}
 	files := make([]worker.File, len(s.names))

@@ -63,7 +63,8 @@ func TestCollect(t *testing.T) {
 		{"directory", []string{"dist"}, nil, "slipway: artifact \"dist\" matches no regular file\n"},
 		{
 			"links",
-			[]string{"links/**"}, nil,
+			[]string{"links/**"},
+			nil,
 			"slipway: artifact \"links/dir\" is left out: it is not a regular file\n" +
 				"slipway: artifact \"links/inside\" is left out: it is not a regular file\n" +
 				"slipway: artifact \"links/outside\" is left out: it is not a regular file\n" +

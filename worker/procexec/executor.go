@@ -99,7 +99,7 @@ func (e *Executor) Run(ctx context.Context, job worker.Job) (worker.Result, erro
 	if err != nil {
 		return worker.Result{}, err
 	}
-	if ctx.Err() != nil || closed(job.Kill) {
+	if closed(ctx.Done()) || closed(job.Kill) {
 		return worker.Result{ExitCode: -1}, nil
 	}
 	if err := makeDirs(&job); err != nil {

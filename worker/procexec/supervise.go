@@ -69,7 +69,10 @@ func (e *Executor) supervise(ctx context.Context, job worker.Job, o order, log *
 	case !answered:
 		return worker.Result{}, fmt.Errorf("%w: it did not answer", ErrNotKilled)
 	}
-	return worker.Result{}, fmt.Errorf("%w: %v", ErrGuardianLost, w.exit)
+	if w.exit != nil {
+		return worker.Result{}, fmt.Errorf("%w: %w", ErrGuardianLost, w.exit)
+	}
+	return worker.Result{}, ErrGuardianLost
 }
 
 func resultOf(e ending) worker.Result {
