@@ -56,7 +56,7 @@ func (s *settings) define(f *flags) {
 	f.text(&s.adminKeyFile, "admin-key-file", "", "`FILE` that holds the admin key, instead of SLIPWAY_ADMIN_KEY")
 	f.choice(&s.dev, "dev", false, "for development: without an admin key, make one and print it; serves loopback only")
 	f.duration(&s.readHeaderTimeout, "read-header-timeout", 10*time.Second, "`TIME` that the head of a request may take")
-	f.duration(&s.server.BodyTimeout, "body-timeout", 20*time.Second, "`TIME` that a JSON body may take")
+	f.duration(&s.server.BodyTimeout, "body-timeout", 30*time.Second, "`TIME` that a request with a JSON body may take")
 	f.duration(&s.idleTimeout, "idle-timeout", 2*time.Minute, "`TIME` that a connection may wait for its next request")
 	f.duration(&s.server.StallTimeout, "stall-timeout", time.Minute, "`TIME` without progress that ends an upload or download")
 	f.duration(&s.server.LogPoll, "log-poll", 250*time.Millisecond, "`TIME` between looks at a log that a reader waits for")

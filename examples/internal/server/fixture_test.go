@@ -100,19 +100,27 @@ func (f *fixture) serve(hub *worker.Hub) {
 			f.Error(err)
 		}
 	})
-	listening := httptest.NewServer(f.server)
+	f.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	f.listen(f.server)
+	f.eventually("the hub is ready", func() bool { return hub.Ready() == nil })
+}
+
+// listen serves h from now on, in place of what was served before.
+func (f *fixture) listen(h http.Handler) {
+	listening := httptest.NewServer(h)
 	f.url = listening.URL
 	f.client = &http.Client{
 		Transport:     &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	client := f.client
 	f.Cleanup(func() {
-		f.client.CloseIdleConnections()
+		client.CloseIdleConnections()
 		listening.Close()
-		stop()
-		running.Wait()
 	})
-	f.eventually("the hub is ready", func() bool { return hub.Ready() == nil })
 }
 
 func (f *fixture) check(err error) {

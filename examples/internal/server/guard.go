@@ -6,8 +6,8 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -72,7 +72,7 @@ func (e *endpoint) admit(w http.ResponseWriter, r *http.Request) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
-	if err := e.server.checkBody(w, r); err != nil {
+	if err := checkBody(w, r); err != nil {
 		return nil, err
 	}
 	if e.query != nil {
@@ -122,12 +122,11 @@ func parseQuery(r *http.Request) (url.Values, error) {
 	return query, nil
 }
 
-// checkBody refuses a body where none is taken: nobody would read it, nor limit the time it takes.
-func (s *Server) checkBody(w http.ResponseWriter, r *http.Request) error {
+// checkBody refuses a body where none is taken.
+func checkBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 || r.Method == http.MethodPost || r.Method == http.MethodPut {
 		return nil
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.BodyTimeout))
 	w.Header().Set("Connection", "close")
 	return invalid("the request must not have a body")
 }
@@ -157,18 +156,19 @@ func (p parameter) describe() *huma.Param {
 
 // numbers reads the parameters that a stream knows. Others are refused.
 func numbers(query url.Values, known []parameter) (map[string]int64, error) {
+	for name := range query {
+		if !slices.ContainsFunc(known, func(p parameter) bool { return p.name == name }) {
+			return nil, invalid(fmt.Sprintf("query.%.100s: unknown query parameter", name))
+		}
+	}
 	found := make(map[string]int64, len(known))
 	for _, p := range known {
-		if !p.text {
-			found[p.name] = p.value
-		}
 		text, given := query[p.name]
-		if !given {
+		switch {
+		case p.text:
 			continue
-		}
-		delete(query, p.name)
-		if p.text {
-			defer func() { query[p.name] = text }()
+		case !given:
+			found[p.name] = p.value
 			continue
 		}
 		n, err := strconv.ParseInt(text[0], 10, 64)
@@ -176,9 +176,6 @@ func numbers(query url.Values, known []parameter) (map[string]int64, error) {
 			return nil, invalid(fmt.Sprintf("query.%s: must be a number between %d and %d", p.name, p.least, p.most))
 		}
 		found[p.name] = n
-	}
-	for name := range query {
-		return nil, invalid(fmt.Sprintf("query.%.100s: unknown query parameter", name))
 	}
 	return found, nil
 }

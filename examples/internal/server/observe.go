@@ -33,6 +33,10 @@ func (s *Server) observe(w http.ResponseWriter, r *http.Request, next http.Handl
 	h.Set(headerRequestID, id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+	if r.ContentLength != 0 {
+		// Package net/http reads what a handler has left of a body, however long that takes. Uploads move the deadline on.
+		_ = http.NewResponseController(w).SetReadDeadline(started.Add(s.opts.BodyTimeout))
+	}
 	meter := &meter{ResponseWriter: w}
 	defer func() {
 		s.recovered(meter, r, recover())

@@ -69,8 +69,11 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.stall))
 	n, err := p.r.Read(b)
 	switch {
-	case err == nil || err == io.EOF:
-		return n, err
+	case err == nil:
+		return n, nil
+	case err == io.EOF: // from here on net/http reads, to see whether the client goes away
+		_ = p.control.SetReadDeadline(time.Time{})
+		return n, io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, errSlow
 	default:

@@ -59,8 +59,8 @@ func newProblem(status int, code, title, detail string) *worker.Problem {
 // failed turns an error into what huma answers with, and logs it if it is the server's.
 func (s *Server) failed(ctx context.Context, err error) *problem {
 	p := &problem{*worker.ProblemFor(meaning(err))}
-	if p.Status >= http.StatusInternalServerError {
-		s.logFailure(ctx, err)
+	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil { // or else the client has gone
+		s.opts.Logger.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "error", err)
 	}
 	p.RequestID = requestID(ctx)
 	return p

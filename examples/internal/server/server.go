@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -38,7 +37,7 @@ type Options struct {
 	MaxLogWait time.Duration
 	// StallTimeout ends an upload or download that makes no progress. Default: 60 s.
 	StallTimeout time.Duration
-	// BodyTimeout is how long a JSON body may take to arrive. Default: 20 s.
+	// BodyTimeout is how long a JSON body may take to arrive, and its request to be handled. Default: 30 s.
 	BodyTimeout time.Duration
 	// ProbeEvery is how long the answer of /readyz is good for, so that nobody can wear out the storage by asking. Default: 1 s.
 	ProbeEvery time.Duration
@@ -66,7 +65,7 @@ func (o *Options) withDefaults() Options {
 		{&opts.LogPoll, 250 * time.Millisecond},
 		{&opts.MaxLogWait, 30 * time.Second},
 		{&opts.StallTimeout, time.Minute},
-		{&opts.BodyTimeout, 20 * time.Second},
+		{&opts.BodyTimeout, 30 * time.Second},
 		{&opts.ProbeEvery, time.Second},
 		{&opts.ProbeTimeout, 3 * time.Second},
 	} {
@@ -115,9 +114,4 @@ func (s *Server) Drain() { s.drain() }
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.observe(w, r, http.HandlerFunc(s.dispatch))
-}
-
-// logFailure writes down what is kept from the client.
-func (s *Server) logFailure(ctx context.Context, err error) {
-	s.opts.Logger.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "error", err)
 }

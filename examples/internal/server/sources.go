@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
@@ -45,7 +44,6 @@ func (s *Server) putSource(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body := s.pacedReader(w, r)
-	defer func() { _ = body.control.SetReadDeadline(time.Time{}) }()
 	if err := s.blobs.Put(r.Context(), project, digest, r.ContentLength, body); err != nil {
 		return err
 	}
