@@ -213,7 +213,7 @@ func (p *plan) demand(heads []Head, limit int) []Demand {
 	var all []Demand
 	for _, h := range heads {
 		sessions := slices.Clone(p.byClass[h.Class])
-		rand.Shuffle(len(sessions), func(i, j int) { //nolint:gosec // who comes first is no secret
+		rand.Shuffle(len(sessions), func(i, j int) {
 			sessions[i], sessions[j] = sessions[j], sessions[i]
 		})
 		d := Demand{Class: h.Class}
