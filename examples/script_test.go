@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func testMain(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "./controller", "./agent", "./slipway")
+	build := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "./controller", "./agent", "./slipway")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -87,12 +88,13 @@ func launch(ts *testscript.TestScript, name string, env []string, args ...string
 	log, err := os.Create(ts.MkAbs(name + ".log"))
 	ts.Check(err)
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(bin, args[0]), args[1:]...)
+	ctx, kill := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
 	cmd.Env = append([]string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME")}, env...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.Getenv("WORK"), log, log
 	ts.Check(cmd.Start())
 	ts.Defer(func() {
-		_ = cmd.Process.Kill()
+		kill()
 		_ = cmd.Wait()
 	})
 }
@@ -113,15 +115,23 @@ func startController(ts *testscript.TestScript, neg bool, args []string) {
 			return false
 		}
 		url = "http://" + strings.TrimSpace(string(text))
-		resp, err := http.Get(url + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		return ready(url)
 	})
 	ts.Setenv("SLIPWAY_URL", url)
 	ts.Setenv("SLIPWAY_KEY", key)
+}
+
+func ready(url string) bool {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // startAgent starts an agent with a key of its own: agent NAME [FLAG …]

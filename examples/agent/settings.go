@@ -46,7 +46,7 @@ func (l *list) Set(value string) error {
 }
 
 // variables are the environment's names for the flags.
-var variables = map[string]string{
+var variables = map[string]string{ //nolint:gosec // names, and no secrets
 	"url":            "SLIPWAY_URL",
 	"key-file":       "SLIPWAY_WORKER_KEY_FILE",
 	"name":           "SLIPWAY_WORKER_NAME",

@@ -127,7 +127,7 @@ func (c client) do(method, path, body string) (status int, answer string) {
 // start serves a service and runs an agent for it until the test ends, and returns a client.
 func start(t *testing.T, s *service) client {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,22 +10,25 @@ import (
 	"github.com/slipway-build/slipway/worker"
 )
 
+var errInterrupted = errors.New("interrupted")
+
 // explain makes an error say what to do about it.
 func explain(in *invocation, err error) error {
 	if _, ok := errors.AsType[*client.Error](err); !ok {
 		return err
 	}
-	hint := hintFor(in, err)
+	if in.ctx.Err() != nil {
+		return errInterrupted
+	}
+	hint := hintFor(err)
 	if hint == "" {
 		return reasonOf(err)
 	}
 	return &hinted{err: err, hint: hint}
 }
 
-func hintFor(in *invocation, err error) string {
+func hintFor(err error) string {
 	switch {
-	case in.ctx.Err() != nil:
-		return "interrupted"
 	case errors.Is(err, client.ErrUnreachable):
 		return "start a controller there, or say where it is with --url or SLIPWAY_URL"
 	case errors.Is(err, worker.ErrUnauthorized):

@@ -93,6 +93,7 @@ func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
 	case auth.Submitter, auth.Viewer:
 		n.Project = cmp.Or(in.project, "default")
 		subject = n.Project
+	default: // an admin has every project
 	}
 	n.Name = cmp.Or(k.Name, strings.TrimSpace(k.Role+" "+subject))
 	return n, nil

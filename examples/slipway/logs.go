@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 
@@ -35,7 +34,7 @@ func (l *logsCommand) Run(in *invocation) error {
 	}
 	err = printLog(in, c, l.ID, client.LogOptions{Epoch: l.Epoch, Follow: l.Follow}, out)
 	if l.Follow && in.ctx.Err() != nil {
-		return errors.New("interrupted; the build goes on")
+		return fmt.Errorf("%w; the build goes on", errInterrupted)
 	}
 	if err != nil {
 		return err

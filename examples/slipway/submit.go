@@ -51,7 +51,9 @@ func (s *submitCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
-	if build.Source, err = s.upload(in, c); err != nil {
+	if build.Source, err = s.upload(in, c); err != nil && in.ctx.Err() != nil {
+		return fmt.Errorf("%w; nothing was submitted", errInterrupted)
+	} else if err != nil {
 		return err
 	}
 	submitted, err := c.Submit(in.ctx, build)
@@ -146,8 +148,6 @@ func (s *submitCommand) pack(in *invocation, archive *os.File) (api.Source, pack
 	sum := sha256.New()
 	summary, err := pack.Write(in.ctx, io.MultiWriter(archive, sum), s.Dir, &pack.Options{Everything: s.NoGit})
 	switch {
-	case in.ctx.Err() != nil:
-		return api.Source{}, summary, errors.New("interrupted; nothing was submitted")
 	case errors.Is(err, pack.ErrEmpty):
 		return api.Source{}, summary, fmt.Errorf("%s: %w; git may ignore it, which --no-git overrides", s.Dir, err)
 	case errors.Is(err, pack.ErrGit):
@@ -171,7 +171,7 @@ func (s *submitCommand) wait(in *invocation, c *client.Client, id queue.ID) erro
 		build, err = patient.Wait(in.ctx, id)
 	}
 	if in.ctx.Err() != nil {
-		return fmt.Errorf("interrupted; build %s goes on: slipway logs -f %s follows it, slipway cancel %s ends it", id, id, id)
+		return fmt.Errorf("%w; build %s goes on: slipway logs -f %s follows it, slipway cancel %s ends it", errInterrupted, id, id, id)
 	}
 	if err != nil {
 		return err

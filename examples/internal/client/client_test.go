@@ -509,8 +509,12 @@ func TestLog(t *testing.T) {
 		{"what there is", build{logs: []string{"old", "so far"}, state: api.Build{State: "running"}}, client.LogOptions{}, []string{"2:so far"}, nil},
 		{"an older attempt", build{logs: []string{"old", "new"}, state: api.Build{State: "running"}}, client.LogOptions{Epoch: 1}, []string{"1:old"}, nil},
 		{"no such attempt", build{logs: []string{"x"}, state: api.Build{State: "running"}}, client.LogOptions{Epoch: 9}, nil, queue.ErrNotFound},
-		{"followed, no such attempt", build{logs: []string{"x"}, state: api.Build{State: "succeeded"}},
-			client.LogOptions{Epoch: 9, Follow: true}, nil, queue.ErrNotFound},
+		{
+			"followed, no such attempt",
+			build{logs: []string{"x"}, state: api.Build{State: "succeeded"}},
+			client.LogOptions{Epoch: 9, Follow: true},
+			nil, queue.ErrNotFound,
+		},
 		{"followed from before the start", build{
 			state: api.Build{State: "pending"},
 			steps: []func(*build){state("pending"), attempt, grow("one "), grow("two and three"), state("succeeded")},
@@ -519,12 +523,18 @@ func TestLog(t *testing.T) {
 			logs: []string{"half"}, state: api.Build{State: "running"},
 			steps: []func(*build){func(b *build) { b.logs = append(b.logs, "") }, state("running"), grow("whole"), state("succeeded")},
 		}, client.LogOptions{Follow: true}, []string{"1:half", "2:whole"}, nil},
-		{"canceled before it began", build{state: api.Build{State: "pending"}, steps: []func(*build){state("pending"), state("canceled")}},
-			client.LogOptions{Follow: true}, nil, nil},
+		{
+			"canceled before it began",
+			build{state: api.Build{State: "pending"}, steps: []func(*build){state("pending"), state("canceled")}},
+			client.LogOptions{Follow: true},
+			nil, nil,
+		},
 		{"other length", build{logs: []string{"text"}, state: api.Build{State: "succeeded", Attempts: []api.Attempt{
-			{Epoch: 1, LogLength: 5, LogComplete: true}}}}, client.LogOptions{}, []string{"1:text"}, client.ErrDamaged},
+			{Epoch: 1, LogLength: 5, LogComplete: true},
+		}}}, client.LogOptions{}, []string{"1:text"}, client.ErrDamaged},
 		{"other bytes", build{logs: []string{"text"}, state: api.Build{State: "succeeded", Attempts: []api.Attempt{
-			{Epoch: 1, LogLength: 4, LogSHA256: "00", LogComplete: true}}}}, client.LogOptions{Follow: true}, []string{"1:text"}, client.ErrDamaged},
+			{Epoch: 1, LogLength: 4, LogSHA256: "00", LogComplete: true},
+		}}}, client.LogOptions{Follow: true}, []string{"1:text"}, client.ErrDamaged},
 	}
 	for i := range tests {
 		test := &tests[i]

@@ -108,8 +108,8 @@ func (f *fetch) more(ctx context.Context, c *Client) error {
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
 	body := &guarded{ReadCloser: resp.Body, guard: guard}
-	defer body.Close()
 	if f.offset > 0 && resp.StatusCode != http.StatusPartialContent {
 		// The answer is the whole: what is there already is passed over, and the sum decides.
 		if _, err := io.CopyN(io.Discard, body, f.offset); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,15 +32,20 @@ func job(args []string) error {
 	}
 	kind, dir := args[0], args[1]
 	time.AfterFunc(jobLimit, func() { os.Exit(9) })
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	switch kind {
 	case jobFamily:
-		return family(dir)
+		return family(root)
 	case jobWriter:
-		return writer(dir)
+		return writer(root)
 	case jobChild:
 		// A child that does not end when it is asked to has to be killed.
 		signal.Ignore(syscall.SIGTERM)
-		if err := leavePID(dir, "child"); err != nil {
+		if err := leavePID(root, "child"); err != nil {
 			return err
 		}
 		select {}
@@ -48,7 +54,7 @@ func job(args []string) error {
 }
 
 // family starts a child in its own process group and, where an agent can find it, one that has left the session.
-func family(dir string) error {
+func family(root *os.Root) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -58,48 +64,48 @@ func family(dir string) error {
 		sessions = append(sessions, true)
 	}
 	for _, own := range sessions {
-		child := exec.Command(self, jobChild, dir) //nolint:noctx // whoever ends the build ends it
+		child := exec.Command(self, jobChild, root.Name()) //nolint:noctx // whoever ends the build ends it
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: own}
 		if err := child.Start(); err != nil {
 			return err
 		}
 	}
-	if err := leavePID(dir, "parent"); err != nil {
+	if err := leavePID(root, "parent"); err != nil {
 		return err
 	}
 	fmt.Println("the family is at home, epoch", os.Getenv("SLIPWAY_EPOCH"))
-	waitForGate(dir, func() {})
+	waitForGate(root, func() {})
 	fmt.Println("the gate is open")
 	return nil
 }
 
 // writer prints lines, and writes the same bytes into a file before.
-func writer(dir string) error {
-	file, err := os.OpenFile(filepath.Join(dir, "written"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+func writer(root *os.Root) error {
+	file, err := root.OpenFile("written", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	line := 0
-	print := func() {
+	emit := func() {
 		line++
 		text := fmt.Sprintf("line %d %s\n", line, strings.Repeat("x", line%97))
 		_, fileErr := file.WriteString(text)
 		_, outErr := os.Stdout.WriteString(text)
 		err = errors.Join(err, fileErr, outErr)
 	}
-	waitForGate(dir, print)
+	waitForGate(root, emit)
 	for range 100 {
-		print()
+		emit()
 	}
 	return errors.Join(err, file.Close())
 }
 
 // waitForGate returns when there is a file "gate", and calls f now and then until that.
-func waitForGate(dir string, f func()) {
+func waitForGate(root *os.Root, f func()) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		if _, err := os.Stat(filepath.Join(dir, "gate")); err == nil {
+		if _, err := root.Stat("gate"); err == nil {
 			return
 		}
 		f()
@@ -107,9 +113,9 @@ func waitForGate(dir string, f func()) {
 }
 
 // leavePID tells the demo of this process: pids/<epoch>-<role>-<pid>.
-func leavePID(dir, role string) error {
+func leavePID(root *os.Root, role string) error {
 	name := fmt.Sprintf("%s-%s-%d", os.Getenv("SLIPWAY_EPOCH"), role, os.Getpid())
-	return os.WriteFile(filepath.Join(dir, "pids", name), nil, 0o600)
+	return root.WriteFile("pids/"+name, nil, 0o600)
 }
 
 // A stage is the demo's side of a job's directory.
@@ -147,10 +153,5 @@ func familySize() int {
 
 // gone reports whether none of the processes is there any more.
 func gone(pids []int) bool {
-	for _, pid := range pids {
-		if alive(pid) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(pids, alive)
 }

@@ -31,28 +31,32 @@ import (
 const patience = 5 * time.Minute
 
 func main() {
-	// Never released: a second ctrl-C must not keep the first from cleaning up.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
+	err := start(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo: FAILED:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
+func start(args []string) error {
 	if len(args) > 0 {
 		return job(args)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("it is not done after %v", patience))
+	// Caught until the end: neither a second ctrl-C nor a reader that has gone must keep the demo from cleaning up.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	return run(ctx, os.Stdout)
+}
+
+func run(interrupted context.Context, stdout io.Writer) (err error) {
+	ctx, cancel := context.WithTimeoutCause(interrupted, patience, fmt.Errorf("it is not done after %v", patience))
 	defer cancel()
 	d, err := newDemo(stdout)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && interrupted.Err() == nil {
 			d.showLogs()
 		}
 		err = errors.Join(err, d.close(context.WithoutCancel(ctx)))

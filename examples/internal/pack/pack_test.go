@@ -150,18 +150,18 @@ func TestWriteRefuses(t *testing.T) {
 	tests := []struct {
 		name  string
 		files map[string]string
-		make  func(dir string) error
+		make  func() error
 		want  string
 	}{
 		{"nothing", nil, nil, "nothing to pack"},
 		{"absolute link", map[string]string{"l": "-> /etc/passwd"}, nil, `cannot pack "l": it is a symbolic link to "/etc/passwd"`},
 		{"link out of the directory", map[string]string{"a/l": "-> ../../x"}, nil, `cannot pack "a/l": it is a symbolic link to "../../x"`},
 		{"link that goes up in its middle", map[string]string{"a/l": "-> b/../c"}, nil, `cannot pack "a/l": it is a symbolic link to "b/../c"`},
-		{"named pipe", nil, func(dir string) error {
-			return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600)
+		{"named pipe", nil, func() error {
+			return syscall.Mkfifo("pipe", 0o600)
 		}, `cannot pack "pipe": it is a named pipe`},
-		{"socket", nil, func(dir string) error {
-			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s")})
+		{"socket", nil, func() error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "s"})
 			if err == nil {
 				l.SetUnlinkOnClose(false)
 				err = l.Close()
@@ -171,18 +171,14 @@ func TestWriteRefuses(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "pack") // short enough for the name of a socket
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			write(t, dir, test.files)
+			dir := tree(t, test.files)
+			t.Chdir(dir) // the name of a socket must be short
 			if test.make != nil {
-				if err := test.make(dir); err != nil {
+				if err := test.make(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			_, err = pack.Write(t.Context(), io.Discard, dir, &pack.Options{Everything: true})
+			_, err := pack.Write(t.Context(), io.Discard, dir, &pack.Options{Everything: true})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error that says %s", err, test.want)
 			}
