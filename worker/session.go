@@ -52,6 +52,7 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, err := h.enter()
 	if err != nil {
+		w.Header().Set("Retry-After", "1") // it may just have begun
 		return err
 	}
 	defer h.sessions.Done()
