@@ -11,7 +11,7 @@
 //
 // # What it guarantees
 //
-// It does what [queue.Backend] says. A change of state is one statement and commits by itself, so that it is made wholly or not at all; when
+// It does what [queue.Backend] says. A change is one statement, in rare cases one short transaction, and is made wholly or not at all; when
 // a method returns nil the change is as durable as the server's settings make a commit. A build is claimed by one session
 // only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout. Leases,
 // deadlines and ranks go by the database's clock, not by those of the processes.
@@ -30,8 +30,7 @@
 // a process that claims, and a few more for whatever else the service does with the pool.
 //
 // The frequent statements are prepared, in the default mode of pgx, and fill about forty entries of each connection's cache; those of bun
-// are sent unprepared. The statements run with a statement_timeout, and without sequential scans and just-in-time compilation, all of
-// which ends with their transactions.
+// are sent unprepared. Settings that the statements need, a statement_timeout and how they are planned, end with their transactions.
 //
 // PgBouncer in session mode needs nothing. In transaction mode a prepared statement may meet a connection that has never
 // seen it (unless PgBouncer is 1.21 or newer and max_prepared_statements is set): let pgx not prepare,
