@@ -2,7 +2,9 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -66,6 +68,7 @@ func TestFaults(t *testing.T) {
 		{"an error", fmt.Errorf("%s", internals), http.StatusInternalServerError, "internal"},
 		{"a timeout", fmt.Errorf("%s: %w", internals, context.DeadlineExceeded), http.StatusServiceUnavailable, "unavailable"},
 		{"no connection", fmt.Errorf("%s: %w", internals, &net.OpError{Op: "dial", Err: net.ErrClosed}), http.StatusServiceUnavailable, "unavailable"},
+		{"a cut connection", fmt.Errorf("%s: %w", internals, io.ErrUnexpectedEOF), http.StatusServiceUnavailable, "unavailable"},
 		{"a panic", fmt.Errorf("%s: %w", internals, errPanic), http.StatusInternalServerError, "internal"},
 	} {
 		for backend, fault := range map[string]*fault{
@@ -164,10 +167,12 @@ func TestHealth(t *testing.T) {
 	}
 	ready("")
 	for name, fault := range map[string]*fault{"queue": &f.queueBackend.fault, "storage": &f.storeBackend.fault, "keys": &f.authBackend.fault} {
-		fault.set(fmt.Errorf("%s", internals))
-		ready(name)
-		fault.set(nil)
-		ready("")
+		for _, err := range []error{errors.New(internals), fmt.Errorf("%s: %w", internals, errPanic)} {
+			fault.set(err)
+			ready(name)
+			fault.set(nil)
+			ready("")
+		}
 	}
 	f.queueBackend.set(fmt.Errorf("%s", internals))
 	f.storeBackend.set(fmt.Errorf("%s", internals))

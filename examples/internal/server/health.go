@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,43 +61,53 @@ func (s *Server) failing(ctx context.Context) []string {
 	if time.Now().Before(p.until) {
 		return p.failing
 	}
-	before := len(p.failing)
-	p.failing = s.probe(context.WithoutCancel(ctx)) // others read the result as well
+	before := p.failing
+	p.failing = nil
+	for _, c := range s.probe(context.WithoutCancel(ctx)) { // others read the result as well
+		p.failing = append(p.failing, c.name)
+		if !slices.Contains(before, c.name) {
+			s.opts.Logger.Warn("component not ready", "component", c.name, "error", c.err)
+		}
+	}
 	p.until = time.Now().Add(s.opts.ProbeEvery)
-	if before > 0 && len(p.failing) == 0 {
+	if len(before) > 0 && len(p.failing) == 0 {
 		s.opts.Logger.Info("ready again")
 	}
 	return p.failing
 }
 
-// probe asks every component, all at once.
-func (s *Server) probe(ctx context.Context) []string {
-	components := []struct {
-		name string
-		ping func(context.Context) error
-	}{
-		{"queue", s.Queue.Ping},
-		{"keys", func(ctx context.Context) error {
+// A component is what the server needs to serve requests.
+type component struct {
+	name string
+	ping func(context.Context) error
+	err  error // of the ping
+}
+
+// probe asks every component, all at once, and returns those that are not ready.
+func (s *Server) probe(ctx context.Context) []component {
+	components := []component{
+		{name: "queue", ping: s.Queue.Ping},
+		{name: "keys", ping: func(ctx context.Context) error {
 			_, err := s.Keys.List(ctx, auth.Filter{Limit: 1})
 			return err
 		}},
-		{"storage", s.Store.Ping},
-		{"hub", func(context.Context) error { return s.Hub.Ready() }},
+		{name: "storage", ping: s.Store.Ping},
+		{name: "hub", ping: func(context.Context) error { return s.Hub.Ready() }},
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.ProbeTimeout)
 	defer cancel()
-	errs := make([]error, len(components))
 	var asked sync.WaitGroup
-	for i, c := range components {
-		asked.Go(func() { errs[i] = c.ping(ctx) })
+	for i := range components {
+		c := &components[i]
+		asked.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					c.err = fmt.Errorf("panic: %v", p)
+				}
+			}()
+			c.err = c.ping(ctx)
+		})
 	}
 	asked.Wait()
-	var failing []string
-	for i, err := range errs {
-		if err != nil {
-			failing = append(failing, components[i].name)
-			s.opts.Logger.Warn("component not ready", "component", components[i].name, "error", err)
-		}
-	}
-	return failing
+	return slices.DeleteFunc(components, func(c component) bool { return c.err == nil })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -33,10 +34,16 @@ func meaning(err error) error {
 			return fmt.Errorf("%w: %w", m.means, err)
 		}
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return fmt.Errorf("%w: %w", worker.ErrUnavailable, err) // a database that cannot be reached
+	if disconnected(err) {
+		return fmt.Errorf("%w: %w", worker.ErrUnavailable, err)
 	}
 	return err
+}
+
+// disconnected reports whether an error is one of a connection to a backend, such as a database that is being restarted.
+func disconnected(err error) bool {
+	_, network := errors.AsType[*net.OpError](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // invalid is an error whose text is shown to the client.
