@@ -64,15 +64,17 @@ func (d *demo) path(names ...string) string {
 
 // until waits for a condition, at most for limit.
 func until(ctx context.Context, limit time.Duration, what string, met func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for !met() {
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
+		case <-timer.C:
 			return fmt.Errorf("not seen within %v: %s", limit, what)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	return nil

@@ -79,7 +79,7 @@ func run(interrupted context.Context, stdout io.Writer) (err error) {
 		d.heading(step.title)
 		if err := step.do(d, ctx); err != nil {
 			if ctx.Err() != nil {
-				err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+				err = context.Cause(ctx) // whatever else went wrong came of it
 			}
 			return fmt.Errorf("%s: %w", step.title, err)
 		}

@@ -129,18 +129,23 @@ type follower struct {
 	text string // the file with its standard output
 }
 
-// follow starts slipway logs -f.
-func (d *demo) follow(ctx context.Context, id string) (*follower, error) {
+// follow starts slipway logs -f, and copies what it prints to live.
+func (d *demo) follow(ctx context.Context, id string, live io.Writer) (*follower, error) {
 	f := &follower{text: d.path("log-of-" + id)}
 	out, err := os.OpenFile(f.text, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
 	cmd := d.command(ctx, d.cliEnv(), d.path("bin", "slipway"), "logs", "-f", id)
-	cmd.Stdout = out
-	f.process, err = d.launch("slipway-logs-"+id, cmd)
-	return f, err
+	cmd.Stdout = io.MultiWriter(out, live)
+	if f.process, err = d.launch("slipway-logs-"+id, cmd); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	d.waiting.Go(func() {
+		<-f.ended
+		_ = out.Close() // the system has every byte already
+	})
+	return f, nil
 }
 
 // wait waits for the end of the follower and returns what it printed.
@@ -165,9 +170,23 @@ func (f *follower) prints(text string) bool {
 	return err == nil && bytes.Contains(b, []byte(text))
 }
 
-// indent writes text as the demo shows what others print.
-func indent(w io.Writer, text []byte) {
-	for line := range bytes.Lines(text) {
-		fmt.Fprintf(w, "   | %s\n", bytes.TrimRight(line, "\r\n"))
+// An indenter shows what others print, line by line.
+type indenter struct {
+	w    io.Writer
+	part []byte // of a line
+}
+
+// Write implements [io.Writer].
+func (i *indenter) Write(b []byte) (int, error) {
+	i.part = append(i.part, b...)
+	for {
+		line, rest, ok := bytes.Cut(i.part, []byte("\n"))
+		if !ok {
+			return len(b), nil
+		}
+		if _, err := fmt.Fprintf(i.w, "   | %s\n", line); err != nil {
+			return 0, err
+		}
+		i.part = rest
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,8 +44,8 @@ func (d *demo) compile(ctx context.Context) error {
 		return err
 	}
 	id := strings.TrimSpace(out)
-	d.say("build %s is submitted", id)
-	log, err := d.follow(ctx, id)
+	d.say("build %s is submitted, and this is its log while it runs:", id)
+	log, err := d.follow(ctx, id, &indenter{w: d.out})
 	if err != nil {
 		return err
 	}
@@ -54,13 +55,10 @@ func (d *demo) compile(ctx context.Context) error {
 	if b, err := d.show(ctx, id); err != nil || b.State != "running" {
 		return fmt.Errorf("the log is there, but the build is %q (%w)", b.State, errors.Join(err))
 	}
-	d.say("its log is read while it runs:")
 	if err := s.openGate(); err != nil {
 		return err
 	}
-	text, err := log.wait(ctx, 4*time.Minute)
-	indent(d.out, text)
-	if err != nil {
+	if _, err := log.wait(ctx, 4*time.Minute); err != nil {
 		return err
 	}
 	return d.fetch(ctx, id)
@@ -119,7 +117,7 @@ func (d *demo) fail(ctx context.Context) error {
 	if r.code != 1 || !strings.Contains(r.stderr, "failed: exit code 3") || !strings.Contains(r.stdout, "this will not do\n") {
 		return fmt.Errorf("slipway submit --wait ended with %d and printed %q and %q", r.code, r.stdout, r.stderr)
 	}
-	indent(d.out, []byte(r.stdout+r.stderr))
+	_, _ = (&indenter{w: d.out}).Write([]byte(r.stdout + r.stderr)) // what cannot be shown is no deviation
 	var list api.BuildPage
 	if err := d.slipwayJSON(ctx, &list, "list", "--state", "failed"); err != nil {
 		return err
@@ -235,7 +233,7 @@ func (d *demo) killController(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := d.follow(ctx, id)
+	log, err := d.follow(ctx, id, io.Discard)
 	if err != nil {
 		return err
 	}
