@@ -142,7 +142,7 @@ type Agent struct {
 func NewAgent(o AgentOptions) (*Agent, error) {
 	o.fillDefaults()
 	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("worker: AgentOptions.%w", err)
+		return nil, fmt.Errorf("worker: AgentOptions: %w", err)
 	}
 	a := &Agent{
 		opts: o, log: o.Logger.With("worker", o.Worker), client: newClient(&o), instance: queue.NewID(),
@@ -151,7 +151,7 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 	for _, text := range o.URLs {
 		u, err := parseBase(text)
 		if err != nil {
-			return nil, fmt.Errorf("worker: AgentOptions.URLs: %w", err)
+			return nil, fmt.Errorf("worker: AgentOptions: URLs: %w", err)
 		}
 		a.urls = append(a.urls, u)
 	}
@@ -213,18 +213,15 @@ func (a *Agent) stayConnected(ctx context.Context) error {
 	pauses := reconnect{least: a.opts.ReconnectMin, most: a.opts.ReconnectMax}
 	for i := 0; ; i++ {
 		base := a.urls[i%len(a.urls)]
-		lasted, err := a.connect(ctx, base)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err := refusal(err); err != nil {
-			return err
+		lasted, ended := a.connect(ctx, base)
+		if refused := refusal(ended); refused != nil || ctx.Err() != nil {
+			return refused
 		}
 		if lasted {
 			pauses.stable()
 		}
-		wait := pauses.after(err)
-		a.log.Warn("not connected", "controller", base.Host, "error", err, "next", wait)
+		wait := pauses.after(ended)
+		a.log.Warn("not connected", "controller", base.Host, "error", ended, "next", wait)
 		if !sleep(ctx, wait) {
 			return nil
 		}
@@ -317,24 +314,24 @@ func (o *AgentOptions) fillDefaults() {
 func (o *AgentOptions) check() error {
 	switch {
 	case len(o.URLs) == 0:
-		return errors.New("URLs must name a controller")
+		return errors.New("field URLs must name a controller")
 	case o.Credential == "" || strings.ContainsFunc(string(o.Credential), func(r rune) bool { return r <= ' ' || r > '~' }):
-		return errors.New("Credential must be given, in visible ASCII characters")
+		return errors.New("field Credential must be given, in visible ASCII characters")
 	case o.Executor == nil:
-		return errors.New("Executor must be given")
+		return errors.New("field Executor must be given")
 	case o.Dir == "":
-		return errors.New("Dir must be given")
+		return errors.New("field Dir must be given")
 	case o.Slots > wire.MaxSlots:
-		return fmt.Errorf("Slots is %d but must be at most %d", o.Slots, wire.MaxSlots)
+		return fmt.Errorf("field Slots is %d but must be at most %d", o.Slots, wire.MaxSlots)
 	case o.ReconnectMin > o.ReconnectMax:
-		return fmt.Errorf("ReconnectMin is %v but must be at most ReconnectMax, which is %v", o.ReconnectMin, o.ReconnectMax)
+		return fmt.Errorf("field ReconnectMin is %v but must be at most ReconnectMax, which is %v", o.ReconnectMin, o.ReconnectMax)
 	}
 	hello := &wire.Hello{
 		Worker: o.Worker, Instance: queue.NewID(), Version: o.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Slots: o.Slots, Labels: o.Labels,
 	}
 	if _, err := wire.Encode(hello); err != nil {
-		return fmt.Errorf("Worker, Version or Labels cannot be used: %w", err)
+		return fmt.Errorf("fields Worker, Version or Labels cannot be used: %w", err)
 	}
 	return nil
 }

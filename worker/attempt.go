@@ -239,7 +239,7 @@ func (t *attempt) cleanUp() {
 	}
 	t.mu.Unlock()
 	t.stop(nil)
-	t.spool.file.Close()
+	_ = t.spool.file.Close()
 	if t.agent.opts.KeepWorkspace {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/token"
@@ -97,22 +98,22 @@ func final(err error) bool {
 }
 
 // request sends a request that carries the build token, and returns the answer if its status is among those wanted. The path is that of
-// the controller, escaped, and may have a query. touch must be called whenever the transfer makes progress.
+// the controller, escaped, and may have a query. Whatever edit makes the body of must call touch when it makes progress.
 func (c *courier) request(
-	ctx context.Context, method, path string, edit func(*http.Request, func()), want ...int,
-) (_ *http.Response, touch func(), err error) {
+	ctx context.Context, method, path string, edit func(r *http.Request, touch func()), want ...int,
+) (*http.Response, error) {
 	target, err := resolve(c.base(), path)
 	if err != nil {
-		return nil, nil, permanentError{err}
+		return nil, permanentError{err}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	guard := time.AfterFunc(c.stall, func() { cancel(errStalled) })
-	touch = func() { guard.Reset(c.stall) }
+	touch := func() { guard.Reset(c.stall) }
 	end := func() { guard.Stop(); cancel(nil) }
 	r, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
 	if err != nil {
 		end()
-		return nil, nil, permanentError{err}
+		return nil, permanentError{err}
 	}
 	r.Header.Set("Authorization", "Bearer "+c.token.Reveal())
 	edit(r, touch)
@@ -122,16 +123,14 @@ func (c *courier) request(
 			err = cause
 		}
 		end()
-		return nil, nil, err
+		return nil, err
 	}
 	response.Body = &guardedBody{ReadCloser: response.Body, touch: touch, end: end, ctx: ctx}
-	for _, status := range want {
-		if response.StatusCode == status {
-			return response, touch, nil
-		}
+	if slices.Contains(want, response.StatusCode) {
+		return response, nil
 	}
 	defer response.Body.Close()
-	return nil, nil, ReadProblem(response)
+	return nil, ReadProblem(response)
 }
 
 // guardedBody is a body that is cut off when it makes no progress.

@@ -34,7 +34,7 @@ func (t *attempt) fetchSource(ctx context.Context, dir string) error {
 		return err
 	}
 	defer func() {
-		archive.Close()
+		_ = archive.Close()
 		_ = os.Remove(archive.Name()) // it goes with its directory at the latest
 	}()
 	if err := t.courier.download(ctx, *source, archive); err != nil {
@@ -77,7 +77,7 @@ func (c *courier) download(ctx context.Context, source wire.Source, file *os.Fil
 
 // resume asks for the bytes that are missing.
 func (c *courier) resume(ctx context.Context, d *download) (progress bool, err error) {
-	response, _, err := c.request(ctx, http.MethodGet, d.URL, func(r *http.Request, _ func()) {
+	response, err := c.request(ctx, http.MethodGet, d.URL, func(r *http.Request, _ func()) {
 		if d.have > 0 {
 			r.Header.Set("Range", "bytes="+strconv.FormatInt(d.have, 10)+"-")
 			r.Header.Set("If-Range", `"`+d.SHA256.String()+`"`)

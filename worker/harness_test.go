@@ -355,6 +355,7 @@ func leaked() string {
 
 // A proxy passes connections on to a server, until it is told otherwise.
 type proxy struct {
+	ctx      context.Context // of the test
 	listener net.Listener
 	relays   sync.WaitGroup
 
@@ -367,11 +368,11 @@ type proxy struct {
 // newProxy starts a proxy for the server at a URL.
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: listener, target: strings.TrimPrefix(target, "http://"), conns: make(map[net.Conn]bool)}
+	p := &proxy{ctx: context.WithoutCancel(t.Context()), listener: listener, target: strings.TrimPrefix(target, "http://"), conns: make(map[net.Conn]bool)}
 	p.relays.Go(p.accept)
 	t.Cleanup(func() {
 		listener.Close()
@@ -392,7 +393,7 @@ func (p *proxy) accept() {
 		p.mu.Lock()
 		target, closed := p.target, p.closed
 		p.mu.Unlock()
-		out, err := net.Dial("tcp", target)
+		out, err := new(net.Dialer).DialContext(p.ctx, "tcp", target)
 		if err != nil || closed {
 			in.Close()
 			continue

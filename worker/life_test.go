@@ -44,8 +44,10 @@ func TestLife(t *testing.T) {
 			files = append(files, worker.File{Name: name, Path: path})
 		}
 		env := strings.Join(job.Env, "\n")
-		for _, name := range []string{"CI=true", "SLIPWAY_BUILD_ID=" + job.Build.String(), "SLIPWAY_EPOCH=1", "SLIPWAY_PROJECT=" + project,
-			"SLIPWAY_POOL=default", "SLIPWAY_URL=" + c.server.URL, "SLIPWAY_TOKEN=slw_build_"} {
+		for _, name := range []string{
+			"CI=true", "SLIPWAY_BUILD_ID=" + job.Build.String(), "SLIPWAY_EPOCH=1", "SLIPWAY_PROJECT=" + project,
+			"SLIPWAY_POOL=default", "SLIPWAY_URL=" + c.server.URL, "SLIPWAY_TOKEN=slw_build_",
+		} {
 			if !strings.Contains(env, name) {
 				return worker.Result{}, fmt.Errorf("%s is missing in the environment", name)
 			}

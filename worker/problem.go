@@ -71,7 +71,7 @@ func ProblemFor(err error) *Problem {
 			continue
 		}
 		p := &Problem{Type: "about:blank", Title: known.title, Status: known.status, Code: known.code}
-		if known.err == queue.ErrInvalid {
+		if errors.Is(known.err, queue.ErrInvalid) {
 			p.Detail = detail(err)
 		}
 		return p
@@ -103,12 +103,9 @@ func (p *Problem) Error() string {
 
 // Is reports whether target is a sentinel with p's code.
 func (p *Problem) Is(target error) bool {
-	if target == context.Canceled || target == context.DeadlineExceeded {
-		return false
-	}
 	for _, known := range problems {
 		if known.err == target && known.code == p.Code {
-			return true
+			return known.err != context.Canceled && known.err != context.DeadlineExceeded
 		}
 	}
 	return false

@@ -46,7 +46,7 @@ func (s *spool) Write(p []byte) (int, error) {
 
 // notice adds a line of the agent's own.
 func (s *spool) notice(format string, args ...any) {
-	fmt.Fprintf(s, "[slipway] "+format+"\n", args...)
+	_, _ = fmt.Fprintf(s, "[slipway] "+format+"\n", args...)
 }
 
 func (s *spool) write(p []byte) {

@@ -177,7 +177,7 @@ func parseReprDigest(header string) (queue.Digest, error) {
 	text, closed := strings.CutSuffix(text, ":")
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
 	if !ok || !closed || err != nil || len(b) != len(queue.Digest{}) {
-		return queue.Digest{}, fmt.Errorf("%w: the header Repr-Digest must be sha-256=:<base64>:", queue.ErrInvalid)
+		return queue.Digest{}, fmt.Errorf("%w: the header Repr-Digest must have the form sha-256=:<base64>: of RFC 9530", queue.ErrInvalid)
 	}
 	return queue.Digest(b), nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ func (c *controller) request(t *testing.T, method, path, token string, body io.R
 func (c *controller) do(t *testing.T, method, path, token, body string, edit func(*http.Request)) *worker.Problem {
 	t.Helper()
 	answer := c.request(t, method, path, token, strings.NewReader(body), edit)
-	defer discard(answer.Body)
+	defer answer.Body.Close()
 	if answer.StatusCode < 400 {
 		return &worker.Problem{Status: answer.StatusCode}
 	}
@@ -61,11 +62,6 @@ func (c *controller) do(t *testing.T, method, path, token, body string, edit fun
 		t.Errorf("%s %s: the answer %d is %q", method, path, answer.StatusCode, kind)
 	}
 	return worker.ReadProblem(answer)
-}
-
-func discard(body io.ReadCloser) {
-	_, _ = io.Copy(io.Discard, body)
-	body.Close()
 }
 
 func TestSource(t *testing.T) {
@@ -93,9 +89,7 @@ func TestSource(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := c.request(t, http.MethodGet, offer.Source.URL, token.Reveal(), nil, func(r *http.Request) {
-				for key, values := range test.header {
-					r.Header[key] = values
-				}
+				maps.Copy(r.Header, test.header)
 			})
 			defer answer.Body.Close()
 			body, err := io.ReadAll(answer.Body)
@@ -229,8 +223,8 @@ func TestUploads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer discard(answer.Body)
-	if answer.StatusCode != 413 || body.read {
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestEntityTooLarge || body.read {
 		t.Errorf("sending one of 1001 bytes was answered with %d, after reading some of it: %t", answer.StatusCode, body.read)
 	}
 
@@ -271,7 +265,7 @@ func TestUploadOfStaleLease(t *testing.T) {
 			answered <- 0
 			return
 		}
-		discard(answer.Body)
+		answer.Body.Close()
 		answered <- answer.StatusCode
 	}()
 	if _, err := io.WriteString(writer, "la"); err != nil {
@@ -305,7 +299,7 @@ func TestProblemsSurviveTheWire(t *testing.T) {
 		if !errors.Is(got, sentinel) || errors.Is(got, context.Canceled) {
 			t.Errorf("%v arrives as %+v", sentinel, got)
 		}
-		if sentinel != queue.ErrInvalid && strings.Contains(got.Error(), "secret") {
+		if !errors.Is(sentinel, queue.ErrInvalid) && strings.Contains(got.Error(), "secret") {
 			t.Errorf("%v arrives with internals: %v", sentinel, got)
 		}
 	}

@@ -82,7 +82,7 @@ func openArtifact(dir, name string) (*os.File, int64, error) {
 		err = errors.New("it is not a regular file")
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, err
 	}
 	return f, info.Size(), nil
@@ -106,7 +106,7 @@ func (c *courier) upload(ctx context.Context, path string, a newArtifact, conten
 }
 
 func (c *courier) create(ctx context.Context, path string, body []byte, created *createdArtifact) error {
-	response, _, err := c.request(ctx, http.MethodPost, path, func(r *http.Request, _ func()) {
+	response, err := c.request(ctx, http.MethodPost, path, func(r *http.Request, _ func()) {
 		r.Header.Set("Content-Type", "application/json")
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}, http.StatusOK, http.StatusCreated)
@@ -122,7 +122,7 @@ func (c *courier) create(ctx context.Context, path string, body []byte, created 
 
 // put sends the bytes. That some of them went out is no progress: the controller keeps all or none.
 func (c *courier) put(ctx context.Context, path string, a newArtifact, content io.ReaderAt) (progress bool, err error) {
-	response, _, err := c.request(ctx, http.MethodPut, path, func(r *http.Request, touch func()) {
+	response, err := c.request(ctx, http.MethodPut, path, func(r *http.Request, touch func()) {
 		r.Header.Set("Repr-Digest", reprDigest(a.SHA256))
 		r.Header.Set("Expect", "100-continue") // a refusal comes before the bytes go
 		r.ContentLength = a.Size

@@ -27,10 +27,10 @@ func (a *Agent) openDir() (close func(), err error) {
 		err = a.sweep()
 	}
 	if err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	return func() { lock.Close() }, nil
+	return func() { _ = lock.Close() }, nil
 }
 
 // sweep removes the directories of builds.
