@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -16,6 +17,9 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 	s := newSubject(t, b)
 	walks := 0
 	rapid.Check(t, func(rt *rapid.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience) // of one walk; there are a hundred
+		defer cancel()
+		s.ctx = ctx
 		walks++
 		s.pass(long) // what an earlier walk has left behind is over
 		s.reporter = rt
