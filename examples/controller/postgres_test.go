@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -60,7 +61,7 @@ type switchboard struct {
 
 func newSwitchboard(t *testing.T, config *pgx.ConnConfig) *switchboard {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (s *switchboard) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("unix", s.target)
+		server, err := new(net.Dialer).DialContext(context.Background(), "unix", s.target)
 		s.mu.Lock()
 		if err != nil || s.cut {
 			client.Close()

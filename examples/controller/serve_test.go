@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,24 +82,26 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// dial opens a connection for a client that does not behave.
+func (p *program) dial() net.Conn {
+	p.t.Helper()
+	conn, err := new(net.Dialer).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 // stuck leaves an upload under way.
-func stuck(t *testing.T, p *program) net.Conn {
+func stuck(t *testing.T, p *program) {
 	t.Helper()
-	u, err := url.Parse(p.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", u.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
+	conn := p.dial()
 	fmt.Fprintf(conn, "PUT /v1/sources/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
 		"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", p.key)
 	if _, err := io.ReadFull(conn, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))); err != nil {
 		t.Fatal(err)
 	}
-	return conn
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
@@ -128,7 +129,7 @@ func TestTLS(t *testing.T) {
 	pool := makeCertificate(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	p := launch(t, []string{adminKeyVariable + "=" + goodKey}, "-listen", "127.0.0.1:0",
 		"-tls-cert", filepath.Join(dir, "cert.pem"), "-tls-key", filepath.Join(dir, "key.pem"), "-log-format", "json")
-	p.eventually("the address", func() bool { return strings.Contains(p.stdout.String(), "\n") })
+	p.eventually("the address, and a log", func() bool { return strings.Contains(p.stdout.String(), "\n") && p.stderr.String() != "" })
 	p.url = strings.TrimSpace(strings.TrimPrefix(p.stdout.String(), "SLIPWAY_URL="))
 	if !strings.HasPrefix(p.url, "https://") || !strings.HasPrefix(p.stderr.String(), "{") {
 		t.Errorf("url %s, log %s", p.url, p.stderr.String())
@@ -136,7 +137,11 @@ func TestTLS(t *testing.T) {
 	get := func(o *tls.Config) error {
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: o}}
 		defer client.CloseIdleConnections()
-		resp, err := client.Get(p.url + "/livez")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/livez", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -185,15 +190,7 @@ func makeCertificate(t *testing.T, certFile, keyFile string) *x509.CertPool {
 // TestSlowHead: a head of a request that does not come is not waited for.
 func TestSlowHead(t *testing.T) {
 	p := start(t, nil, "-read-header-timeout", "50ms")
-	u, err := url.Parse(p.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", u.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := p.dial()
 	fmt.Fprint(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Error(err)

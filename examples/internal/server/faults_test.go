@@ -37,10 +37,9 @@ func eachRoute(f *fixture, id string, do func(route server.Route, r *reply)) {
 			continue
 		}
 		who := submitter
-		switch route.May {
-		case auth.Manage:
+		if route.May == auth.Manage {
 			who = admin
-		case auth.Connect:
+		} else if route.May == auth.Connect {
 			who = agent
 		}
 		method, path, body := target(route, id)

@@ -113,10 +113,8 @@ func parseQuery(r *http.Request) (url.Values, error) {
 		if len(values) > 1 && name != "state" {
 			return nil, invalid(fmt.Sprintf("query.%.100q: must not be given twice", name))
 		}
-		for _, value := range values {
-			if value == "" {
-				return nil, invalid(fmt.Sprintf("query.%.100q: must not be empty", name))
-			}
+		if slices.Contains(values, "") {
+			return nil, invalid(fmt.Sprintf("query.%.100q: must not be empty", name))
 		}
 	}
 	return query, nil

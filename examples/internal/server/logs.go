@@ -69,7 +69,6 @@ func (l *logReader) await(ctx context.Context, wait, poll time.Duration, stop <-
 	ticks := time.NewTicker(poll)
 	defer ticks.Stop()
 	for {
-		page := first
 		select {
 		case <-ctx.Done():
 			return queue.LogPage{}, ctx.Err()
@@ -78,7 +77,8 @@ func (l *logReader) await(ctx context.Context, wait, poll time.Duration, stop <-
 		case <-stop:
 			return l.read(ctx)
 		case <-ticks.C:
-			if page, err = l.read(ctx); err != nil || l.news(first, page) {
+			page, err := l.read(ctx)
+			if err != nil || l.news(first, page) {
 				return page, err
 			}
 		}

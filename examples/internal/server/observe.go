@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,11 +52,13 @@ func (s *Server) recovered(w *meter, r *http.Request, p any) {
 	if p == nil {
 		return
 	}
-	if p != http.ErrAbortHandler {
+	err, _ := p.(error)
+	abort := errors.Is(err, http.ErrAbortHandler)
+	if !abort {
 		s.opts.Logger.ErrorContext(r.Context(), "panic while serving a request", "request_id", requestID(r.Context()),
 			"method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
-	if w.status != 0 || p == http.ErrAbortHandler {
+	if w.status != 0 || abort {
 		panic(http.ErrAbortHandler)
 	}
 	s.answer(w, r, fmt.Errorf("panic: %v", p))

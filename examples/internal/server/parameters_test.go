@@ -1,12 +1,10 @@
 package server_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -107,26 +105,74 @@ func TestBadBodies(t *testing.T) {
 	cancel := "/v1/builds/" + f.submit().ID.String() + "/cancel"
 	deep := strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)
 	for _, tt := range []struct{ path, body string }{
-		{"/v1/builds", ""}, {"/v1/builds", " "}, {"/v1/builds", "null"}, {"/v1/builds", "[]"}, {"/v1/builds", `"x"`}, {"/v1/builds", "{"}, {"/v1/builds", "{}"}, {"/v1/builds", canary},
-		{"/v1/builds", `{"spec":"eA=="} {}`}, {"/v1/builds", `{"spec":"eA=="}x`}, {"/v1/builds", `{"spec":"eA=="},`},
-		{"/v1/builds", `{"spec":"eA==","canary7f3":1}`}, {"/v1/builds", `{"Spec":"eA=="}`}, {"/v1/builds", `{"spec":"eA==","spec":"eA=="}`}, {"/v1/builds", `{"spec":"eA==","SPEC":"eA=="}`},
-		{"/v1/builds", `{"spec":"eA==","labels":{"a":"1","a":"2"}}`}, {"/v1/builds", `{"spec":` + deep + `}`}, {"/v1/builds", strings.Repeat("[", 100_000)},
-		{"/v1/builds", `{"spec":"canary7f3a!"}`}, {"/v1/builds", `{"spec":1}`}, {"/v1/builds", `{"spec":null}`}, {"/v1/builds", `{"spec":["x"]}`},
-		{"/v1/builds", `{"spec":"eA==","id":"canary7f3a"}`}, {"/v1/builds", `{"spec":"eA==","id":7}`}, {"/v1/builds", `{"spec":"eA==","id":"6ba7b810-9dad-11d1-80b4-00c04fd430c8"}`},
-		{"/v1/builds", `{"spec":"eA==","pool":"CANARY7F3A"}`}, {"/v1/builds", `{"spec":"eA==","pool":"` + strings.Repeat("a", 64) + `"}`}, {"/v1/builds", `{"spec":"eA==","pool":true}`},
-		{"/v1/builds", `{"spec":"eA==","labels":[]}`}, {"/v1/builds", `{"spec":"eA==","labels":{"a":1}}`}, {"/v1/builds", `{"spec":"eA==","labels":{"A B":"x"}}`}, {"/v1/builds", `{"spec":"eA==","labels":{"a":"canary7f3a "}}`},
-		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":-1}`}, {"/v1/builds", `{"spec":"eA==","run_timeout_ms":1.5}`}, {"/v1/builds", `{"spec":"eA==","run_timeout_ms":1e300}`},
-		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":2592000001}`}, {"/v1/builds", `{"spec":"eA==","run_timeout_ms":"1h"}`}, {"/v1/builds", `{"spec":"eA==","queue_timeout_ms":9223372036854775807}`},
-		{"/v1/builds", `{"spec":"eA==","max_attempts":-1}`}, {"/v1/builds", `{"spec":"eA==","max_attempts":101}`}, {"/v1/builds", `{"spec":"eA==","max_attempts":1e999}`},
-		{"/v1/builds", `{"spec":"eA==","source":{}}`}, {"/v1/builds", `{"spec":"eA==","source":{"sha256":"canary7f3a","size":1}}`}, {"/v1/builds", `{"spec":"eA==","source":{"sha256":"` + someDigest + `","size":-1}}`},
-		{"/v1/builds", `{"spec":"eA==","source":{"sha256":"` + someDigest + `","size":1,"x":1}}`}, {"/v1/builds", `{"spec":"eA==","source":"x"}`},
-		{cancel, "[]"}, {cancel, `{"reason":1}`}, {cancel, `{"reasons":"x"}`}, {cancel, `{"reason":"x"}{}`},
-		{"/v1/keys", "{}"}, {"/v1/keys", `{"kind":"api","name":"x"}`}, {"/v1/keys", `{"kind":"canary7f3a","name":"x"}`}, {"/v1/keys", `{"kind":"api","role":"root","name":"x"}`},
-		{"/v1/keys", `{"kind":"api","role":"worker","name":"x"}`}, {"/v1/keys", `{"kind":"worker","role":"admin","name":"x","worker":"w","pools":["p"]}`}, {"/v1/keys", `{"kind":"worker","name":"x","worker":"w"}`},
-		{"/v1/keys", `{"kind":"worker","name":"x","worker":"w","pools":["P"]}`}, {"/v1/keys", `{"kind":"worker","name":"x","worker":"w","pools":["p","p"]}`}, {"/v1/keys", `{"kind":"worker","name":"x","worker":"../w","pools":["p"]}`},
-		{"/v1/keys", `{"kind":"api","role":"viewer","name":"x"}`}, {"/v1/keys", `{"kind":"api","role":"viewer","name":"x","project":"NO"}`}, {"/v1/keys", `{"kind":"api","role":"admin","name":"x","project":"web"}`},
-		{"/v1/keys", `{"kind":"api","role":"admin","name":""}`}, {"/v1/keys", `{"kind":"api","role":"admin","name":"a\u0000b"}`}, {"/v1/keys", `{"kind":"api","role":"admin","name":"x","expires_in_ms":-1}`},
-		{"/v1/keys", `{"kind":"api","role":"admin","name":"x","expires_in_ms":1e18}`}, {"/v1/keys", `{"kind":"api","role":"admin","name":"x","secret":"y"}`},
+		{"/v1/builds", ""},
+		{"/v1/builds", " "},
+		{"/v1/builds", "null"},
+		{"/v1/builds", "[]"},
+		{"/v1/builds", `"x"`},
+		{"/v1/builds", "{"},
+		{"/v1/builds", "{}"},
+		{"/v1/builds", canary},
+		{"/v1/builds", `{"spec":"eA=="} {}`},
+		{"/v1/builds", `{"spec":"eA=="}x`},
+		{"/v1/builds", `{"spec":"eA=="},`},
+		{"/v1/builds", `{"spec":"eA==","canary7f3":1}`},
+		{"/v1/builds", `{"Spec":"eA=="}`},
+		{"/v1/builds", `{"spec":"eA==","spec":"eA=="}`},
+		{"/v1/builds", `{"spec":"eA==","SPEC":"eA=="}`},
+		{"/v1/builds", `{"spec":"eA==","labels":{"a":"1","a":"2"}}`},
+		{"/v1/builds", `{"spec":` + deep + `}`},
+		{"/v1/builds", strings.Repeat("[", 100_000)},
+		{"/v1/builds", `{"spec":"canary7f3a!"}`},
+		{"/v1/builds", `{"spec":1}`},
+		{"/v1/builds", `{"spec":null}`},
+		{"/v1/builds", `{"spec":["x"]}`},
+		{"/v1/builds", `{"spec":"eA==","id":"canary7f3a"}`},
+		{"/v1/builds", `{"spec":"eA==","id":7}`},
+		{"/v1/builds", `{"spec":"eA==","id":"6ba7b810-9dad-11d1-80b4-00c04fd430c8"}`},
+		{"/v1/builds", `{"spec":"eA==","pool":"CANARY7F3A"}`},
+		{"/v1/builds", `{"spec":"eA==","pool":"` + strings.Repeat("a", 64) + `"}`},
+		{"/v1/builds", `{"spec":"eA==","pool":true}`},
+		{"/v1/builds", `{"spec":"eA==","labels":[]}`},
+		{"/v1/builds", `{"spec":"eA==","labels":{"a":1}}`},
+		{"/v1/builds", `{"spec":"eA==","labels":{"A B":"x"}}`},
+		{"/v1/builds", `{"spec":"eA==","labels":{"a":"canary7f3a "}}`},
+		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":-1}`},
+		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":1.5}`},
+		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":1e300}`},
+		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":2592000001}`},
+		{"/v1/builds", `{"spec":"eA==","run_timeout_ms":"1h"}`},
+		{"/v1/builds", `{"spec":"eA==","queue_timeout_ms":9223372036854775807}`},
+		{"/v1/builds", `{"spec":"eA==","max_attempts":-1}`},
+		{"/v1/builds", `{"spec":"eA==","max_attempts":101}`},
+		{"/v1/builds", `{"spec":"eA==","max_attempts":1e999}`},
+		{"/v1/builds", `{"spec":"eA==","source":{}}`},
+		{"/v1/builds", `{"spec":"eA==","source":{"sha256":"canary7f3a","size":1}}`},
+		{"/v1/builds", `{"spec":"eA==","source":{"sha256":"` + someDigest + `","size":-1}}`},
+		{"/v1/builds", `{"spec":"eA==","source":{"sha256":"` + someDigest + `","size":1,"x":1}}`},
+		{"/v1/builds", `{"spec":"eA==","source":"x"}`},
+		{cancel, "[]"},
+		{cancel, `{"reason":1}`},
+		{cancel, `{"reasons":"x"}`},
+		{cancel, `{"reason":"x"}{}`},
+		{"/v1/keys", "{}"},
+		{"/v1/keys", `{"kind":"api","name":"x"}`},
+		{"/v1/keys", `{"kind":"canary7f3a","name":"x"}`},
+		{"/v1/keys", `{"kind":"api","role":"root","name":"x"}`},
+		{"/v1/keys", `{"kind":"api","role":"worker","name":"x"}`},
+		{"/v1/keys", `{"kind":"worker","role":"admin","name":"x","worker":"w","pools":["p"]}`},
+		{"/v1/keys", `{"kind":"worker","name":"x","worker":"w"}`},
+		{"/v1/keys", `{"kind":"worker","name":"x","worker":"w","pools":["P"]}`},
+		{"/v1/keys", `{"kind":"worker","name":"x","worker":"w","pools":["p","p"]}`},
+		{"/v1/keys", `{"kind":"worker","name":"x","worker":"../w","pools":["p"]}`},
+		{"/v1/keys", `{"kind":"api","role":"viewer","name":"x"}`},
+		{"/v1/keys", `{"kind":"api","role":"viewer","name":"x","project":"NO"}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":"x","project":"web"}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":""}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":"a\u0000b"}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":"x","expires_in_ms":-1}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":"x","expires_in_ms":1e18}`},
+		{"/v1/keys", `{"kind":"api","role":"admin","name":"x","secret":"y"}`},
 	} {
 		r := f.call(admin, "POST", projected(tt.path), tt.body)
 		if detail := f.wantProblem(r, http.StatusBadRequest, "invalid"); detail == "" || strings.Contains(detail, canary) {
@@ -184,18 +230,24 @@ func TestBodyWhereNoneIsTaken(t *testing.T) {
 func TestCutBody(t *testing.T) {
 	f := newFixture(t, nil)
 	for path, want := range map[string]string{"POST /v1/builds": "invalid", "PUT /v1/sources/" + someDigest: "invalid"} {
-		u := must(url.Parse(f.url))
-		conn := must(net.Dial("tcp", u.Host))
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 20\r\n\r\n{\"spec\"", path, u.Host, f.secrets[submitter])
+		conn := f.dial()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 20\r\n\r\n{\"spec\"", path, f.secrets[submitter])
 		f.check(conn.(*net.TCPConn).CloseWrite())
-		resp := must(http.ReadResponse(bufio.NewReader(conn), nil))
-		body := must(io.ReadAll(resp.Body))
-		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"code":"`+want+`"`) {
-			t.Errorf("%s: %s %s", path, resp.Status, body)
+		answer := string(must(io.ReadAll(conn)))
+		if !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, `"code":"`+want+`"`) {
+			t.Errorf("%s: %s", path, answer)
 		}
-		conn.Close()
 	}
 	f.wantEmptyStore()
+}
+
+// dial opens a connection for a client that does not behave.
+func (f *fixture) dial() net.Conn {
+	f.Helper()
+	conn, err := new(net.Dialer).DialContext(f.Context(), "tcp", strings.TrimPrefix(f.url, "http://"))
+	f.check(err)
+	f.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 func (f *fixture) wantEmptyStore() {
