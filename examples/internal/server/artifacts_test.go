@@ -2,15 +2,20 @@ package server_test
 
 import (
 	"encoding/base64"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"strings"
 	"testing"
 
 	"github.com/slipway-build/slipway/examples/internal/api"
+	"github.com/slipway-build/slipway/examples/internal/server"
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/storage"
+	"github.com/slipway-build/slipway/storage/filestore"
 )
 
 func artifactPath(id queue.ID, name string) string {
@@ -155,4 +160,54 @@ func TestDownloadLost(t *testing.T) {
 	digest := f.addArtifact(id, "bin/app", "an app")
 	f.check(f.store.Delete(t.Context(), "web", [32]byte(digest)))
 	f.wantProblem(f.call(viewer, "GET", artifactPath(build.ID, "bin/app"), nil), http.StatusNotFound, "not_found")
+}
+
+// TestDownloadLeavesCopyingToKernel: what reaches the connection is a file, or a part of one, and not the bytes of it.
+func TestDownloadLeavesCopyingToKernel(t *testing.T) {
+	files := must(filestore.New(t.TempDir(), nil))
+	defer files.Close()
+	f := newFixture(t, nil)
+	f.store = storage.New(files, nil)
+	parts := f.server.Parts
+	parts.Store = f.store
+	s := must(server.New(parts, nil))
+	build := f.submit()
+	content := strings.Repeat("0123456789abcdef", 1<<19) // 8 MiB
+	f.addArtifact(f.start(build.ID), "bin/app", content)
+	var w kernel
+	f.listen(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w = kernel{ResponseWriter: rw}
+		s.ServeHTTP(&w, r)
+	}))
+	for requested, want := range map[string]string{"bytes=0-": content, "bytes=100-5000099": content[100:5000100]} {
+		r := f.call(viewer, "GET", artifactPath(build.ID, "bin/app"), nil, "Range", requested)
+		f.want(r, http.StatusPartialContent, nil)
+		if string(r.body) != want {
+			t.Errorf("%s: got %d bytes, want %d", requested, len(r.body), len(want))
+		}
+		if w.files != 2 || w.others != 0 {
+			t.Errorf("%s: %d pieces of the file and %d of something else, want 2 and 0", requested, w.files, w.others)
+		}
+	}
+}
+
+// A kernel counts what it is given to copy.
+type kernel struct {
+	http.ResponseWriter
+	files, others int
+}
+
+func (k *kernel) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+
+func (k *kernel) ReadFrom(r io.Reader) (int64, error) {
+	limited, ok := r.(*io.LimitedReader)
+	if ok {
+		_, ok = limited.R.(*os.File)
+	}
+	if ok {
+		k.files++
+	} else {
+		k.others++
+	}
+	return io.Copy(k.ResponseWriter, r)
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"time"
@@ -28,21 +29,26 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 	return p.ResponseWriter.Write(b)
 }
 
-// ReadFrom implements [io.ReaderFrom]: it copies in pieces, so that the deadline moves and the kernel can still do the copying.
+// ReadFrom implements [io.ReaderFrom]: it copies in pieces, so that the deadline moves and the kernel can still do the copying, for
+// which a piece has to be an [io.LimitedReader] of a file and nothing else.
 func (p *pacedWriter) ReadFrom(r io.Reader) (int64, error) {
 	const piece = 4 << 20
+	rest, ok := r.(*io.LimitedReader)
+	if !ok {
+		rest = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
 	var total int64
-	for {
+	for rest.N > 0 {
 		p.extend()
-		n, err := io.CopyN(p.ResponseWriter, r, piece)
+		next := &io.LimitedReader{R: rest.R, N: min(rest.N, piece)}
+		n, err := io.Copy(p.ResponseWriter, next)
 		total += n
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
+		rest.N -= n
+		if err != nil || next.N > 0 { // the end came early
 			return total, err
 		}
 	}
+	return total, nil
 }
 
 func (p *pacedWriter) extend() {
