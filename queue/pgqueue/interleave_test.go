@@ -438,3 +438,102 @@ func (s *stage) together(ids []queue.AttemptID) {
 		s.Errorf("Finish returned %d of %d attempts, %v", len(done), len(ids), err)
 	}
 }
+
+// Classes are made for those builds that are queued in the same call, and no others.
+func TestInternAsMuchAsIsQueued(t *testing.T) {
+	s := newStage(t)
+	for i := range 5 {
+		s.must(s.Submit(t.Context(), []queue.NewBuild{{
+			ID: queue.NewID(), Project: "project", Pool: fmt.Sprintf("pool%d", i), RunTimeout: time.Hour, MaxAttempts: 1,
+		}}, now))
+	}
+	for _, want := range []queue.Maintained{
+		{Interned: 2, Queued: 2, More: true}, {Interned: 2, Queued: 2, More: true}, {Interned: 1, Queued: 1}, {},
+	} {
+		if done, err := s.Maintain(t.Context(), queue.Rules{Limit: 2}, now); err != nil || done != want {
+			t.Errorf("Maintain returned %+v, %v; want %+v", done, err, want)
+		}
+	}
+	if done, err := s.Maintain(t.Context(), queue.Rules{}, now); err != nil || done != (queue.Maintained{}) {
+		t.Errorf("Maintain of nothing returned %+v, %v", done, err)
+	}
+}
+
+// Processes that make classes at once make each of them once, and none becomes visible after one with a higher number.
+func TestClassesBecomeVisibleInOrder(t *testing.T) {
+	s := newStage(t)
+	const classes = 40
+	var makers, submitters sync.WaitGroup
+	for i := range 4 {
+		submitters.Go(func() {
+			for n := range classes {
+				b := queue.NewBuild{ID: queue.NewID(), Project: "p", Pool: fmt.Sprintf("pool%d", (n*7+i)%classes), RunTimeout: time.Hour, MaxAttempts: 1}
+				if err := s.Submit(t.Context(), []queue.NewBuild{b}, now); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	for range 4 {
+		makers.Go(func() {
+			for more := true; more; {
+				select {
+				case <-done:
+					more = false // after one round more
+				default:
+				}
+				if _, err := s.Maintain(t.Context(), queue.Rules{Limit: 100}, now); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	var seen []queue.Class
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	makers.Go(func() {
+		for len(seen) < classes && ctx.Err() == nil {
+			var after queue.ClassID
+			if len(seen) > 0 {
+				after = seen[len(seen)-1].ID
+			}
+			found, err := s.Classes(t.Context(), after, 10)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			seen = append(seen, found...)
+		}
+	})
+	submitters.Wait()
+	close(done)
+	makers.Wait()
+	names := make(map[string]bool)
+	for _, c := range seen {
+		names[c.Pool] = true
+	}
+	if len(seen) != classes || len(names) != classes {
+		t.Errorf("a reader who goes on from the highest number has seen %d classes of %d pools, want %d", len(seen), len(names), classes)
+	}
+}
+
+// Classes are made by one process at a time. Who submits builds of new ones does not wait for it.
+func TestInterningTakesTurns(t *testing.T) {
+	s := newStage(t)
+	b := backend(t, s.db.Pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: impatience})
+	tx, err := s.db.Pool.Begin(t.Context())
+	s.must(err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "slipway intern "+s.db.Schema)
+	s.must(err)
+	build := queue.NewBuild{ID: queue.NewID(), Project: "p", Pool: "new", RunTimeout: time.Hour, MaxAttempts: 1}
+	s.must(b.Submit(t.Context(), []queue.NewBuild{build}, now))
+	if done, err := b.Maintain(t.Context(), queue.Rules{Limit: 10}, now); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Maintain while another makes classes: %+v, %v; want the deadline", done, err)
+	}
+	s.must(tx.Rollback(t.Context()))
+	if done, err := b.Maintain(t.Context(), queue.Rules{Limit: 10}, now); err != nil || done.Interned != 1 || done.Queued != 1 {
+		t.Errorf("Maintain afterwards: %+v, %v", done, err)
+	}
+}

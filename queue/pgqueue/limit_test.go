@@ -176,7 +176,7 @@ func TestCanceledCallerDoesNotWait(t *testing.T) {
 func TestNoConnectionToBeHad(t *testing.T) {
 	s := newStage(t)
 	pool := s.db.Open(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
-	b := backend(t, pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: impatience})
+	b := backend(t, pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: 50 * time.Millisecond})
 	taken, err := pool.Acquire(t.Context())
 	s.must(err)
 	for _, op := range everyStatement(t, s.db, b) {

@@ -95,12 +95,14 @@ WITH gone AS MATERIALIZED (
 	LIMIT $4
 )` + endSQL
 
-// unclassedSQL looks for classes to be made, among those builds that would be queued next.
+// unclassedSQL looks for classes to be made, among those builds that the same round queues.
 const unclassedSQL = `
 SELECT EXISTS (
 	SELECT FROM (
-		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
-		ORDER BY b.rank, b.id LIMIT 512) u
+		SELECT z.pool, z.labels FROM (
+			SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
+			ORDER BY b.rank, b.id LIMIT 512) z
+		LIMIT $1) u
 	WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels))`
 
 // internSQL runs under a lock, and after it in a snapshot of its own: numbers then become visible in the order in which they grow.
@@ -108,8 +110,10 @@ const internSQL = `
 INSERT INTO {schema}class (pool, labels)
 SELECT DISTINCT u.pool, u.labels
 FROM (
-	SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
-	ORDER BY b.rank, b.id LIMIT 512) u
+	SELECT z.pool, z.labels FROM (
+		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
+		ORDER BY b.rank, b.id LIMIT 512) z
+	LIMIT $1) u
 WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels)
 ORDER BY u.pool, u.labels`
 
@@ -189,7 +193,7 @@ func (r *round) move(ctx context.Context, kind *int, sql string, args ...any) er
 // count adds to a kind.
 func (r *round) count(kind *int, moved int) {
 	*kind += moved
-	r.done.More = r.done.More || *kind >= r.Limit
+	r.done.More = r.done.More || moved > 0 && *kind >= r.Limit
 }
 
 func (r *round) expire(ctx context.Context) error {
@@ -229,9 +233,8 @@ func (r *round) sweep(ctx context.Context) error {
 			lost++
 		}
 	}
-	r.count(&r.done.Lost, lost)
-	r.count(&r.done.Requeued, len(swept)-lost)
-	r.done.More = r.done.More || len(swept) >= r.Limit
+	r.done.Lost, r.done.Requeued = lost, len(swept)-lost
+	r.done.More = r.done.More || len(swept) > 0 && len(swept) >= r.Limit
 	return nil
 }
 
@@ -254,7 +257,7 @@ func (r *round) admit(ctx context.Context) error {
 
 // intern makes the classes that held builds need. Submitters never wait for its lock.
 func (r *round) intern(ctx context.Context) error {
-	missing, err := collect(ctx, r.Backend, pgx.RowTo[bool], r.sql.unclassed)
+	missing, err := collect(ctx, r.Backend, pgx.RowTo[bool], r.sql.unclassed, r.Limit)
 	if err != nil || !missing[0] {
 		return err
 	}
@@ -262,7 +265,7 @@ func (r *round) intern(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", r.lockName("intern")); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, r.sql.intern)
+		tag, err := tx.Exec(ctx, r.sql.intern, r.Limit)
 		r.done.Interned = int(tag.RowsAffected())
 		return err
 	})

@@ -97,11 +97,11 @@ func (b *Backend) bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, b.timeout)
 }
 
-// serverLimit returns how long the server may take: a bit less than is left, so that it can say so before the connection is given up.
+// serverLimit returns how long the server may take: less than is left, so that its word arrives before the connection is given up.
 func serverLimit(ctx context.Context) string {
 	deadline, _ := ctx.Deadline()
 	left := time.Until(deadline)
-	return milliseconds(left - left/10)
+	return milliseconds(left - max(left/10, min(left/2, 200*time.Millisecond)))
 }
 
 // milliseconds writes a limit as the server reads it. Zero would mean no limit.
