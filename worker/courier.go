@@ -23,6 +23,7 @@ func newClient(o *AgentOptions) *http.Client {
 	var config *tls.Config
 	if o.TLS != nil {
 		config = o.TLS.Clone()
+		config.NextProtos = nil // one that is shared with another client may offer h2, which this transport does not speak
 	}
 	return &http.Client{
 		Transport: &http.Transport{

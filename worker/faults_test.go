@@ -263,3 +263,23 @@ func TestPanics(t *testing.T) {
 		t.Error("the panics were not logged")
 	}
 }
+
+// TestLogWindow sends more than the window allows while nothing can be stored.
+func TestLogWindow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	faulty := newFaultyBackend(w.backend)
+	w.backend = faulty
+	c := w.controller(func(o *worker.HubOptions) { o.LogWindow = 100_000 })
+	p := c.dial(t, "one")
+	p.enter("one", queue.NewID())
+	w.submit(nil)
+	offer, _ := p.take()
+	faulty.fail("AppendLogs", func() error { return errDatabase }, nil)
+	for i := range int64(4) { // one is being written, the others wait
+		p.sendLog(offer.Ref, i*60_000, strings.Repeat("x", 60_000))
+	}
+	if code := p.closed(); code != wire.CloseProtocol {
+		t.Errorf("closed with %d", code)
+	}
+}

@@ -18,8 +18,9 @@ import (
 // A Hub is the controller's side of the worker protocol: it holds the connections of workers, offers them builds of a queue, and
 // writes down what they report. Any number of processes may each have a Hub on the same queue; a worker may connect to any of them.
 //
-// A Hub is an [http.Handler] for the paths below /v1/worker/ and a loop, [Hub.Run]; it serves nothing while Run does not run. The
-// queue's rows are all it knows: what it keeps in memory is connections, and hints about them.
+// A Hub is an [http.Handler] for the paths below /v1/worker/ and a loop, [Hub.Run]; it takes no connections while Run does not run. A
+// host that mounts it below a prefix strips that ([http.StripPrefix]) and gives agents a URL with it. The queue's rows are all it
+// knows: what it keeps in memory is connections, and hints about them.
 type Hub struct {
 	queue        *queue.Queue
 	blobs        Blobs
@@ -72,7 +73,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.routes.Serve
 func (h *Hub) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil {
+	if h.running == nil || h.running.Err() != nil {
 		return fmt.Errorf("worker: the hub does not run: %w", ErrUnavailable)
 	}
 	if !time.Now().Before(h.aliveTo) {

@@ -372,3 +372,27 @@ func TestDirInUse(t *testing.T) {
 		t.Errorf("Run: %v, want ErrDirInUse", err)
 	}
 }
+
+// TestGoingAway ends a controller: its workers are told, and what was offered to them is pending at once.
+func TestGoingAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller(func(o *worker.HubOptions) { o.ReadTimeout = patient })
+	p := c.dial(t, "one")
+	p.enter("one", queue.NewID())
+	id := w.submit(nil)
+	expect[*wire.Offer](p)
+	c.quit()
+	if code := p.closed(); code != wire.CloseGoingAway {
+		t.Errorf("closed with %d", code)
+	}
+	if b := w.build(id); b.State != queue.Pending {
+		t.Errorf("the build is %v", b.State)
+	}
+	if err := c.hub.Ready(); err == nil {
+		t.Error("a hub that has ended is ready")
+	}
+	if err := c.hub.Run(t.Context()); err == nil {
+		t.Error("a hub ran twice")
+	}
+}

@@ -14,27 +14,39 @@ import (
 	"github.com/slipway-build/slipway/worker/wire"
 )
 
-// maxOperations bounds how many messages of one worker wait for the database.
-const maxOperations = 256
+const (
+	// controlLane is how many messages may wait to be written to a worker.
+	controlLane = 256
+	// maxOffers is how many offers a worker gets at once, so that they find room among those messages.
+	maxOffers = 128
+)
 
 // A session is one connection of a worker. Its reading goroutine answers from memory, so that heartbeats never wait for the database;
 // what needs the database is done by a second one, in order.
 type session struct {
-	hub        *Hub
-	conn       *ws.Conn
-	identity   Identity
-	log        *slog.Logger
-	operations chan func(context.Context)
+	hub      *Hub
+	conn     *ws.Conn
+	identity Identity
+	log      *slog.Logger
 
 	// Set by hello, before anybody else knows the session.
-	id     queue.SessionID
-	worker string
-	slots  int
+	id         queue.SessionID
+	worker     string
+	slots      int
+	operations chan operation // what waits for the database
 
 	mu     sync.Mutex
 	idle   bool // wants no offers
 	busy   int  // slots that are taken by nothing that is leased
 	leases map[queue.AttemptID]*held
+	asked  map[wire.Ref]map[wire.Type]bool // what is among the operations
+}
+
+// An operation is a message of the worker that needs the database.
+type operation struct {
+	ref  wire.Ref
+	kind wire.Type
+	do   func(context.Context)
 }
 
 // A held is what a session remembers of an attempt that is offered to its worker or run by it.
@@ -61,16 +73,16 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		MaxMessage:   wire.MaxMessage,
 		ReadTimeout:  h.opts.ReadTimeout,
 		WriteTimeout: h.opts.WriteTimeout,
-		ControlLane:  maxOperations,
+		ControlLane:  controlLane,
 	})
 	if err != nil {
 		return notAccepted(err)
 	}
 	s := &session{
 		hub: h, conn: conn, identity: identity,
-		log:        h.opts.Logger.With("worker", identity.Worker),
-		operations: make(chan func(context.Context), maxOperations),
-		leases:     make(map[queue.AttemptID]*held),
+		log:    h.opts.Logger.With("worker", identity.Worker),
+		leases: make(map[queue.AttemptID]*held),
+		asked:  make(map[wire.Ref]map[wire.Type]bool),
 	}
 	s.serve(ctx)
 	return nil
@@ -99,46 +111,60 @@ func notAccepted(err error) error {
 }
 
 // serve runs the connection to its end. Whatever happens in it stays in it.
-func (s *session) serve(ctx context.Context) {
+func (s *session) serve(hubCtx context.Context) {
 	var operator sync.WaitGroup
 	defer func() {
 		s.recovered(recover())
-		close(s.operations)
+		if s.operations != nil {
+			close(s.operations)
+		}
 		operator.Wait()
 		s.hub.leave(s)
-		if ctx.Err() != nil {
+		if hubCtx.Err() != nil {
 			return // Run writes off all sessions at once
 		}
-		if err := s.hub.writeLost(ctx); err != nil {
+		if err := s.hub.writeLost(hubCtx); err != nil {
 			s.log.Warn("loss of the session not written down; trying again", "error", err)
 		}
 	}()
-	operator.Go(func() {
-		for do := range s.operations {
-			s.operate(ctx, do)
-		}
-	})
 	impatience := time.AfterFunc(s.hub.opts.HelloTimeout, func() { s.close(wire.CloseHelloTimeout) })
 	defer impatience.Stop()
-	err := s.conn.Run(ctx, func(ctx context.Context, kind ws.Kind, data []byte) error {
+	err := s.conn.Run(hubCtx, func(ctx context.Context, kind ws.Kind, data []byte) error {
 		if s.id == 0 {
 			impatience.Stop()
-			return s.hello(ctx, kind, data)
+			err := s.hello(ctx, kind, data)
+			if err == nil && s.id != 0 {
+				operator.Go(func() { s.operate(hubCtx) })
+			}
+			return err
 		}
 		if kind == ws.Log {
 			return s.receiveLog(ctx, data)
 		}
 		return s.receive(ctx, data)
 	})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && hubCtx.Err() == nil {
 		s.log.Info("connection lost", "error", err)
 	}
 }
 
-// operate keeps a panic of one operation from the rest of the process.
-func (s *session) operate(ctx context.Context, do func(context.Context)) {
+// operate does what waits for the database, also when the connection has ended: what the worker has said counts.
+func (s *session) operate(ctx context.Context) {
+	for o := range s.operations {
+		s.mu.Lock()
+		delete(s.asked[o.ref], o.kind)
+		if len(s.asked[o.ref]) == 0 {
+			delete(s.asked, o.ref)
+		}
+		s.mu.Unlock()
+		s.do(ctx, o)
+	}
+}
+
+// do keeps a panic of one operation from the rest of the process.
+func (s *session) do(ctx context.Context, o operation) {
 	defer func() { s.recovered(recover()) }()
-	do(ctx)
+	o.do(ctx)
 }
 
 func (s *session) recovered(p any) {
@@ -148,14 +174,24 @@ func (s *session) recovered(p any) {
 	}
 }
 
-// later hands work to the session's second goroutine. A worker that asks for more than can wait is disconnected.
-func (s *session) later(do func(context.Context)) error {
-	select {
-	case s.operations <- do:
+// later hands a message to the session's second goroutine, unless the same one waits there already: workers repeat themselves while
+// the database is slow. A worker that asks for more than it can have reason to is disconnected.
+func (s *session) later(ref wire.Ref, m wire.Message, do func(context.Context)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked[ref][m.Type()] {
 		return nil
+	}
+	select {
+	case s.operations <- operation{ref, m.Type(), do}:
 	default:
 		return closeError(wire.CloseRateLimited)
 	}
+	if s.asked[ref] == nil {
+		s.asked[ref] = make(map[wire.Type]bool)
+	}
+	s.asked[ref][m.Type()] = true
+	return nil
 }
 
 func (s *session) close(code wire.CloseCode) { s.conn.Close(int(code), code.String()) }
@@ -191,7 +227,7 @@ func (s *session) free() int {
 	if s.idle {
 		return 0
 	}
-	return s.slots - s.busy - len(s.leases)
+	return min(s.slots-s.busy-len(s.leases), maxOffers)
 }
 
 // remember notes that the session holds id.

@@ -86,9 +86,10 @@ func (s *shipment) take() (link *link, offset int64, n int) {
 // wait returns when there may be something to send. If bytes have been on their way for too long, they are to be sent again: what came
 // behind a gap was dropped without a word.
 func (s *shipment) wait(ctx context.Context) {
+	connected := s.links() != nil
 	s.mu.Lock()
 	overdue := time.Duration(math.MaxInt64)
-	if s.next > s.acked {
+	if connected && s.next > s.acked {
 		overdue = time.Until(s.moved.Add(s.patience << min(s.stalls, 3)))
 	}
 	s.mu.Unlock()

@@ -15,9 +15,10 @@ import (
 // A spool is the log of an attempt on the worker's disk. Whoever writes to it never waits for the network, and never sees an error: a
 // build shall not fail because its log cannot be kept.
 type spool struct {
-	file  *os.File
-	max   int64  // bytes, with the line that says where the log was cut
-	grown func() // called after each write
+	file   *os.File
+	max    int64  // bytes, with the line that says where the log was cut
+	marker []byte // that line
+	grown  func() // called after each write
 
 	mu     sync.Mutex
 	length int64
@@ -32,7 +33,8 @@ func newSpool(path string, most int64, grown func()) (*spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &spool{file: file, max: most, grown: grown, sum: sha256.New()}, nil
+	marker := fmt.Appendf(nil, "\n[slipway] the log is cut here: it is longer than %d bytes\n", most)
+	return &spool{file: file, max: most, marker: marker, grown: grown, sum: sha256.New()}, nil
 }
 
 // Write implements [io.Writer]. It always takes all of p.
@@ -53,10 +55,9 @@ func (s *spool) write(p []byte) {
 	if s.closed || s.cut != "" {
 		return
 	}
-	marker := fmt.Sprintf("\n[slipway] the log is cut here: it is longer than %d bytes\n", s.max)
-	if room := max(0, s.max-int64(len(marker))-s.length); int64(len(p)) > room {
+	if room := max(0, s.max-int64(len(s.marker))-s.length); int64(len(p)) > room {
 		s.add(p[:room])
-		s.add([]byte(marker)[:min(int64(len(marker)), s.max-s.length)])
+		s.add(s.marker[:min(int64(len(s.marker)), s.max-s.length)])
 		if s.cut == "" {
 			s.cut = fmt.Sprintf("the log is longer than %d bytes", s.max)
 		}

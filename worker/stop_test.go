@@ -99,16 +99,21 @@ func TestBusy(t *testing.T) {
 	const builds = 200
 	w := newWorld(t)
 	c := w.controller(func(o *worker.HubOptions) { o.Heartbeat, o.Lease = time.Second, 1500*time.Millisecond })
-	w.agent("one", succeed, func(o *worker.AgentOptions) { o.Slots = 3 }, c.server.URL)
-	var ids []queue.ID
-	for range builds {
-		ids = append(ids, w.submit(nil))
-	}
-	begun := time.Now()
-	for _, id := range ids {
-		if b := w.end(id); b.State != queue.Succeeded || b.Epoch != 1 {
-			t.Errorf("a build ended as %v under epoch %d", b.State, b.Epoch)
+	for _, slots := range []int{3, 150} {
+		quit := w.agent("one", succeed, func(o *worker.AgentOptions) { o.Slots = slots }, c.server.URL)
+		var ids []queue.ID
+		for range builds {
+			ids = append(ids, w.submit(nil))
+		}
+		begun := time.Now()
+		for _, id := range ids {
+			if b := w.end(id); b.State != queue.Succeeded || b.Epoch != 1 {
+				t.Errorf("a build ended as %v under epoch %d", b.State, b.Epoch)
+			}
+		}
+		t.Logf("%d builds took %v with %d slots", builds, time.Since(begun), slots)
+		if err := quit(); err != nil {
+			t.Errorf("Agent.Run: %v", err)
 		}
 	}
-	t.Logf("%d builds took %v", builds, time.Since(begun))
 }

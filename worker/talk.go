@@ -41,6 +41,7 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 		return s.failed("session not opened", err)
 	}
 	s.id, s.worker, s.slots, s.idle = id, hello.Worker, hello.Slots, hello.Draining
+	s.operations = make(chan operation, 4*(s.slots+len(hello.Running)+4))
 	s.log = s.log.With("session", int64(id))
 	decisions, starts, err := s.adopt(ctx, hello.Running)
 	if err != nil {
@@ -123,11 +124,11 @@ func (s *session) receive(ctx context.Context, data []byte) error {
 	case *wire.Heartbeat:
 		s.heartbeat(ctx, m)
 	case *wire.Accept:
-		return s.later(func(ctx context.Context) { s.accept(ctx, m) })
+		return s.later(m.Ref, m, func(ctx context.Context) { s.accept(ctx, m) })
 	case *wire.Decline:
-		return s.later(func(ctx context.Context) { s.decline(ctx, m) })
+		return s.later(m.Ref, m, func(ctx context.Context) { s.decline(ctx, m) })
 	case *wire.Finished:
-		return s.later(func(ctx context.Context) { s.finished(ctx, m) })
+		return s.later(m.Ref, m, func(ctx context.Context) { s.finished(ctx, m) })
 	case *wire.Drain, *wire.Pause:
 		s.setIdle(true)
 	case *wire.Resume:
