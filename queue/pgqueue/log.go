@@ -2,7 +2,6 @@ package pgqueue
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,7 +49,6 @@ SELECT build_id, epoch, length FROM head`
 
 // AppendLogs implements [queue.Logs].
 func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ time.Time) ([]queue.LogLength, error) {
-	chunks = slices.SortedFunc(slices.Values(chunks), func(x, y queue.LogChunk) int { return byAttempt(x.AttemptID, y.AttemptID) })
 	var c attempts
 	starts, data := make([]int64, len(chunks)), make([][]byte, len(chunks))
 	for i, chunk := range chunks {

@@ -3,7 +3,6 @@ package pgqueue
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,7 +90,6 @@ func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, 
 	for i, id := range sessions {
 		ids[i] = int64(id)
 	}
-	slices.Sort(ids)
 	_, err := b.change(ctx, b.sql.loseSessions, present(now), ids)
 	return err
 }

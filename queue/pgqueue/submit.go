@@ -1,12 +1,10 @@
 package pgqueue
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +16,8 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// submitSQL inserts builds. It reads classes without locking them: a class that is just being made elsewhere counts as unknown.
+// submitSQL inserts builds. It reads classes without locking them: a class that is just being made elsewhere counts as unknown. The
+// order is for submitters of the same ids, who wait for each other.
 const submitSQL = `
 INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, source_digest, source_size,
 	run_timeout, queue_timeout, max_attempts, created_at, expires_at)
@@ -104,9 +103,7 @@ type columns struct {
 	attempts                   []int64
 }
 
-// columnsOf sorts the builds by id: submitters of the same ids then wait for each other in one order.
 func columnsOf(builds []queue.NewBuild) columns {
-	builds = slices.SortedFunc(slices.Values(builds), func(x, y queue.NewBuild) int { return bytes.Compare(x.ID[:], y.ID[:]) })
 	var c columns
 	for _, n := range builds {
 		digest, size := []byte{}, int64(0)
