@@ -4,7 +4,8 @@
 // All it has to be told is an admin key, in SLIPWAY_ADMIN_KEY; `controller -help` lists the rest. With -database it works on
 // PostgreSQL, together with any number of other controllers.
 //
-// It ends with 0 after a signal, 1 after a failure, 2 for wrong usage, and 3 for settings that it refuses to work with.
+// It ends with 0 after a signal, 1 after a failure or a second signal, 2 for wrong usage, and 3 for settings that it refuses to work
+// with.
 package main
 
 import (
@@ -21,16 +22,27 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks to stop; the next one is not caught and stops at once.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals // asks to stop
+		stop()
+		<-signals // insists on it
+		os.Exit(exitFailure)
+	}()
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 	}
-	stop()
 	os.Exit(exitCode(err))
 }
+
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitConfig  = 3
+)
 
 // Errors that have exit codes of their own.
 type (
@@ -46,12 +58,12 @@ func exitCode(err error) int {
 		return 0
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
-		return 2
+		return exitUsage
 	}
 	if _, ok := errors.AsType[configError](err); ok {
-		return 3
+		return exitConfig
 	}
-	return 1
+	return exitFailure
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {

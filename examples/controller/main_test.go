@@ -89,7 +89,7 @@ func launch(t *testing.T, env []string, args ...string) *program {
 // start is launch with a good key and a free port, and returns when the controller is ready.
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := launch(t, append([]string{adminKeyVariable + "=" + goodKey}, env...), append([]string{"-listen", "127.0.0.1:0"}, args...)...)
+	p := launch(t, append([]string{adminKeyVariable + "=" + goodKey}, env...), append([]string{"-listen", "127.0.0.1:0", "-probe-every", "10ms"}, args...)...)
 	p.awaitReady()
 	return p
 }
