@@ -171,7 +171,11 @@ func (t *attempt) checkLease(now moment) {
 	}
 }
 
-// cancelBuild stops the attempt because somebody canceled the build, and kills it after grace. A build that is canceled was started, as
+// patience is how much of a grace a build has to end by itself. The rest is for the killing, so that nothing of the build lives when
+// the grace is over.
+func patience(grace time.Duration) time.Duration { return grace - min(grace/5, time.Second) }
+
+// cancelBuild stops the attempt because somebody canceled the build, and kills it within grace. A build that is canceled was started, as
 // far as the controller knows.
 func (t *attempt) cancelBuild(grace time.Duration) {
 	t.mu.Lock()
@@ -186,7 +190,7 @@ func (t *attempt) cancelBuild(grace time.Duration) {
 	t.stage = wire.StageCancelling
 	t.log.Info("build canceled")
 	t.stop(ErrCanceled)
-	t.killer = time.AfterFunc(grace, t.killNow)
+	t.killer = time.AfterFunc(patience(grace), t.killNow)
 }
 
 // shutDown stops what still runs because the agent ends.

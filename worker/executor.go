@@ -55,7 +55,8 @@ type Job struct {
 	// Log takes the attempt's output, standard output and standard error in the order they were written.
 	// Writes never fail and may block only briefly.
 	Log io.Writer
-	// Grace is how long a stopping attempt has before it is killed.
+	// Grace is how long a stopping attempt has before it is killed. The agent keeps a fifth of the cancel grace, a second at most,
+	// for the killing.
 	Grace time.Duration
 	// Kill, when closed, ends the wait for Grace.
 	Kill <-chan struct{}

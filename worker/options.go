@@ -21,7 +21,8 @@ type HubOptions struct {
 	// Margin is what the queue's Grace must have above Lease and KillTime together, for delays that nobody measures.
 	// Default: half of Lease, at most 20 s.
 	Margin time.Duration
-	// CancelGrace is how long a canceled build has to end by itself before it is killed. Default: 10 s.
+	// CancelGrace is how long after a cancel nothing of a build may be left alive. It has four fifths of that, or all but a second, to
+	// end by itself before it is killed. Default: 10 s.
 	CancelGrace time.Duration
 	// HelloTimeout is how long a new connection has to say who it is. Default: 10 s.
 	HelloTimeout time.Duration

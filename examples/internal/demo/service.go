@@ -25,7 +25,7 @@ const (
 	lease       = 8 * time.Second
 	killTime    = 2 * time.Second
 	grace       = 12 * time.Second
-	cancelGrace = 1 * time.Second
+	cancelGrace = 3 * time.Second
 )
 
 // goVariables are what the go command needs to know to find caches and modules without a home directory.
@@ -98,7 +98,7 @@ func (d *demo) startController(ctx context.Context, address string) error {
 	args := []string{
 		"-listen", address, "-addr-file", addrFile, "-data", d.path("data"),
 		"-heartbeat", "1s", "-lease", lease.String(), "-kill-time", killTime.String(), "-margin", "2s", "-grace", grace.String(),
-		"-cancel-grace", cancelGrace.String(), "-controller-ttl", "4s", "-retry-base", "200ms",
+		"-cancel-grace", cancelGrace.String(), "-cancel-poll", "200ms", "-controller-ttl", "4s", "-retry-base", "200ms",
 	}
 	if d.schema != "" {
 		env = append(env, "SLIPWAY_DATABASE_URL="+os.Getenv("SLIPWAY_TEST_DATABASE_URL"))

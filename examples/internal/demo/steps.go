@@ -148,11 +148,10 @@ func (d *demo) cancel(ctx context.Context) error {
 		return fmt.Errorf("slipway cancel printed %q (%w)", state, errors.Join(err))
 	}
 	begun := time.Now()
-	// Besides the grace and the killing, the news has to reach the agent.
-	if err := until(ctx, cancelGrace+killTime+time.Second, "the end of all processes of a canceled build", func() bool { return gone(pids) }); err != nil {
+	if err := until(ctx, cancelGrace, "the end of all processes of a canceled build", func() bool { return gone(pids) }); err != nil {
 		return err
 	}
-	d.say("all of them are gone %v after the cancel; the grace is %v", time.Since(begun).Round(10*time.Millisecond), cancelGrace)
+	d.say("all of them are gone %v after the cancel, within the grace of %v", time.Since(begun).Round(10*time.Millisecond), cancelGrace)
 	b, err := d.awaitEnd(ctx, id, time.Minute)
 	if err != nil || b.State != "canceled" || b.Reason != "the demo wants it" {
 		return fmt.Errorf("the build is %q: %q (%w)", b.State, b.Reason, errors.Join(err))
