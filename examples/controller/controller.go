@@ -73,7 +73,7 @@ func (c *controller) assemble(key auth.Secret) error {
 	q := queue.New(c.data.queue, &s.queue)
 	c.hub, err = worker.NewHub(q, storeblobs.New(c.data.store), keyauth.New(keys), &s.hub)
 	if err != nil {
-		return configError{err}
+		return configf("settings that do not go together: %w", err)
 	}
 	c.server, err = server.New(server.Parts{Queue: q, Store: c.data.store, Keys: keys, Hub: c.hub}, &s.server)
 	return err

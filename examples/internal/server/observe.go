@@ -40,10 +40,10 @@ func (s *Server) observe(w http.ResponseWriter, r *http.Request, next http.Handl
 	}
 	meter := &meter{ResponseWriter: w}
 	defer func() {
-		s.recovered(meter, r, recover())
 		s.opts.Logger.DebugContext(r.Context(), "request", "request_id", id, "method", r.Method, "path", r.URL.Path,
 			"status", meter.status, "bytes", meter.bytes, "duration", time.Since(started))
 	}()
+	defer func() { s.recovered(meter, r, recover()) }()
 	next.ServeHTTP(meter, r)
 }
 
