@@ -117,7 +117,13 @@ func TestLogWaitEndsWithDrain(t *testing.T) {
 	f := newFixture(t, nil)
 	waiting := f.later("/v1/builds/" + f.submit().ID.String() + "/log?wait_ms=30000")
 	f.server.Drain()
-	f.wantLog(<-waiting, "", 0, 0, false)
+	select {
+	case r := <-waiting:
+		f.wantLog(r, "", 0, 0, false)
+	case <-time.After(15 * time.Second):
+		t.Error("the reader waits on")
+		<-waiting
+	}
 }
 
 // TestLogWaitFreesEverything: readers who go away leave nothing behind.
