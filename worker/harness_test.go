@@ -140,12 +140,18 @@ func authenticate(r *http.Request) (worker.Identity, error) {
 // controller starts a hub, with options that edit may change, and waits until it is ready.
 func (w *world) controller(edit func(*worker.HubOptions)) *controller {
 	w.t.Helper()
+	return w.controllerOn(quickQueue, edit)
+}
+
+// controllerOn is controller with other options of the queue.
+func (w *world) controllerOn(q queue.Options, edit func(*worker.HubOptions)) *controller {
+	w.t.Helper()
 	o := quickHub
 	o.Logger = w.logger("hub")
 	if edit != nil {
 		edit(&o)
 	}
-	c := &controller{queue: queue.New(w.backend, &quickQueue)}
+	c := &controller{queue: queue.New(w.backend, &q)}
 	var err error
 	if c.hub, err = worker.NewHub(c.queue, w.blobs, authenticate, &o); err != nil {
 		w.t.Fatalf("NewHub: %v", err)

@@ -186,7 +186,7 @@ func TestUnanswered(t *testing.T) {
 func TestStaleEpoch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.controller(nil)
+	c := w.controller(func(o *worker.HubOptions) { o.ReadTimeout = patient })
 	instance := queue.NewID()
 	p := c.dial(t, "one")
 	p.enter("one", instance)
@@ -196,7 +196,7 @@ func TestStaleEpoch(t *testing.T) {
 	expect[*wire.LogAck](p)
 	p.conn.CloseNow()
 
-	// The same process comes back without the attempt, so that it is lost at once and offered again.
+	// The worker comes back without the attempt, which is offered again when its grace is over.
 	p = c.dial(t, "one")
 	p.enter("one", instance)
 	fresh, _ := p.take()

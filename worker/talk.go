@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -213,6 +214,9 @@ func (s *session) accept(ctx context.Context, m *wire.Accept) {
 
 func (s *session) decline(ctx context.Context, m *wire.Decline) {
 	id := queue.AttemptID(m.Ref)
+	if !s.holds(id) {
+		return // not this worker's to give back, or not any more
+	}
 	s.log.Info("build declined", "build", m.Build, "epoch", m.Epoch, "reason", string(m.Reason), "message", string(m.Message))
 	if m.Reason == wire.DeclineDraining {
 		s.setIdle(true)
@@ -226,6 +230,10 @@ func (s *session) decline(ctx context.Context, m *wire.Decline) {
 func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	outcome, err := queue.ParseState(string(m.Outcome))
 	if err != nil {
+		s.refuse(ctx, m, m.Ref, err)
+		return
+	}
+	if err := s.mayFinish(ctx, queue.AttemptID(m.Ref)); err != nil {
 		s.refuse(ctx, m, m.Ref, err)
 		return
 	}
@@ -245,6 +253,24 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	s.forget(queue.AttemptID(m.Ref))
 	s.hub.queue.Wake() // a slot is free
 	s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
+}
+
+// mayFinish refuses the report of an attempt that runs on another worker. One that does not run any more is left to the queue, which
+// tells a report that it has already from one that comes too late.
+func (s *session) mayFinish(ctx context.Context, id queue.AttemptID) error {
+	if s.holds(id) {
+		return nil
+	}
+	switch lease, err := s.hub.queue.Lease(ctx, id); {
+	case errors.Is(err, queue.ErrStaleLease):
+		return nil
+	case err != nil:
+		return err
+	case lease.Worker != s.worker:
+		return fmt.Errorf("%w: it is the lease of another worker", queue.ErrStaleLease)
+	default:
+		return nil
+	}
 }
 
 // refuse tells the worker that what it asked for did not happen. Only a stale lease is final; the worker asks again otherwise.
