@@ -334,7 +334,7 @@ func (s *session) failed(what string, err error) error {
 		return closeError(wire.CloseProtocol)
 	case errors.Is(err, queue.ErrNotFound): // the session ended meanwhile: the worker has a newer one
 		return closeError(wire.CloseReplaced)
-	default:
-		return closeError(wire.CloseTryLater)
+	default: // the worker's leases run on: it shall come back before they are over
+		return closeError(wire.CloseInternal)
 	}
 }
