@@ -168,6 +168,29 @@ func TestAgentUnknownStart(t *testing.T) {
 	}
 }
 
+// TestAgentLateStart starts an attempt so late that its lease, which counts from the first accept, is over already.
+func TestAgentLateStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := newFakeController(t)
+	c.agent(w, func(context.Context, worker.Job) (worker.Result, error) {
+		t.Error("the build was run")
+		return worker.Result{}, nil
+	}, func(o *worker.AgentOptions) { o.Repeat = 20 * time.Millisecond })
+	p, _ := c.welcome(t, keep)
+	offer := newOffer()
+	p.send(offer)
+	expect[*wire.Accept](p)
+	first := time.Now()
+	for time.Since(first) < 100*time.Millisecond {
+		expect[*wire.Accept](p)
+	}
+	p.send(&wire.Start{Ref: offer.Ref, Lease: 50})
+	if end := expect[*wire.Finished](p); end.Outcome != wire.OutcomeLost {
+		t.Errorf("finished %+v", end)
+	}
+}
+
 // TestAgentAbandons has decisions that end attempts, in each stage.
 func TestAgentAbandons(t *testing.T) {
 	t.Parallel()

@@ -15,15 +15,19 @@ import (
 	"github.com/slipway-build/slipway/worker/wire"
 )
 
-// fullBlobs is a storage that can be full.
+// fullBlobs is a storage that can be full, and says when it is given something.
 type fullBlobs struct {
 	worker.Blobs
-	full atomic.Bool
+	full  atomic.Bool
+	begun chan struct{}
 }
 
 func (b *fullBlobs) Put(ctx context.Context, project string, digest queue.Digest, size int64, r io.Reader) error {
 	if b.full.Load() {
 		return worker.ErrNoSpace
+	}
+	if b.begun != nil {
+		b.begun <- struct{}{}
 	}
 	return b.Blobs.Put(ctx, project, digest, size, r)
 }
@@ -193,6 +197,32 @@ func TestNothingAckedUnstored(t *testing.T) {
 	faulty.fail("AppendLogs", nil, nil)
 	if ack := expect[*wire.LogAck](p); ack.Offset != 10 || string(w.readLog(id)) != "some bytes" {
 		t.Errorf("acknowledged %d, stored %q", ack.Offset, w.readLog(id))
+	}
+}
+
+// TestGap leaves a gap behind bytes that wait to be stored.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	faulty := newFaultyBackend(w.backend)
+	w.backend = faulty
+	c := w.controller(nil)
+	p := c.dial(t, "one")
+	p.enter("one", queue.NewID())
+	w.submit(nil)
+	offer, _ := p.take()
+	faulty.fail("AppendLogs", func() error { return errDatabase }, nil)
+	p.sendLog(offer.Ref, 0, "0123456789")
+	eventually(t, "the first bytes are being stored", func() bool { return faulty.called("AppendLogs") > 0 })
+	p.sendLog(offer.Ref, 10, "0123456789")
+	p.sendLog(offer.Ref, 30, "0123456789")
+	p.sync(1, offer.Ref)
+	faulty.fail("AppendLogs", nil, nil)
+	if ack := expect[*wire.LogAck](p); ack.Offset != 10 {
+		t.Errorf("acknowledged %d of 10 bytes", ack.Offset)
+	}
+	if nack := expect[*wire.LogNack](p); nack.Expected != 20 {
+		t.Errorf("told to go on from %d, want 20", nack.Expected)
 	}
 }
 

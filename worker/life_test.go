@@ -113,14 +113,15 @@ func TestOutcomes(t *testing.T) {
 		signal string
 		reason string
 		used   int
+		logged bool
 	}{
 		"exit code":              {spec: "exit", state: queue.Failed, exit: 3, reason: "exit code 3", used: 1},
 		"signal":                 {spec: "signal", state: queue.Failed, signal: "SIGSEGV", reason: "ended by SIGSEGV", used: 1},
-		"bad spec":               {spec: "spec", state: queue.Failed, reason: "no command", used: 1},
+		"bad spec":               {spec: "spec", state: queue.Failed, reason: "no command", used: 1, logged: true},
 		"executor that fails":    {spec: "broken", state: queue.Lost, reason: "no such tool", used: 2},
 		"executor that panics":   {spec: "panic", state: queue.Lost, reason: "panicked", used: 2},
 		"result of no use":       {spec: "odd", state: queue.Lost, reason: "cannot be reported", used: 2},
-		"source too long":        {spec: "source", source: wrong, state: queue.Failed, reason: "longer than declared", used: 1},
+		"source too long":        {spec: "source", source: wrong, state: queue.Failed, reason: "longer than declared", used: 1, logged: true},
 		"source too short":       {spec: "source", source: short, state: queue.Failed, reason: "shorter than declared", used: 1},
 		"source that is none":    {spec: "source", source: w.blob([]byte("no archive")), state: queue.Failed, reason: "bad source", used: 1},
 		"source without digest":  {spec: "source", source: &queue.Source{Size: 3}, state: queue.Failed, reason: "source.sha256", used: 1},
@@ -137,6 +138,9 @@ func TestOutcomes(t *testing.T) {
 				!strings.Contains(b.Reason, test.reason) {
 				t.Errorf("state %v, exit code %d, signal %q, attempts %d, reason %q; want %+v",
 					b.State, exit, b.Signal, b.AttemptsUsed, b.Reason, test)
+			}
+			if log := string(w.readLog(id)); test.logged && !strings.Contains(log, test.reason) {
+				t.Errorf("log %q, want the reason in it", log)
 			}
 		})
 	}

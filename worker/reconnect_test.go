@@ -22,7 +22,7 @@ func TestRetryRule(t *testing.T) {
 		{nil, wire.RetryBackoff, nil},
 		{closed(wire.CloseGoingAway), wire.RetrySoon, nil},
 		{closed(wire.CloseInternal), wire.RetryBackoff, nil},
-		{closed(wire.CloseReplaced), wire.RetrySlow, nil},
+		{closed(wire.CloseReplaced), wire.RetryBackoff, nil},
 		{closed(wire.CloseUnauthorized), wire.RetryNever, ErrUnauthorized},
 		{closed(wire.CloseVersion), wire.RetryNever, ErrVersion},
 		{refused(401), wire.RetryNever, ErrUnauthorized},
@@ -53,7 +53,7 @@ func TestReconnect(t *testing.T) {
 	if wait := r.after(&ws.CloseError{Code: int(wire.CloseGoingAway)}); wait >= least || r.next != most {
 		t.Errorf("after a controller went away: %v below %v", wait, r.next)
 	}
-	if wait := r.after(&ws.CloseError{Code: int(wire.CloseReplaced)}); wait < most || wait >= 2*most {
+	if wait := r.after(&ws.CloseError{Code: int(wire.CloseRateLimited)}); wait < most || wait >= 2*most {
 		t.Errorf("after being replaced: %v", wait)
 	}
 	r.stable()

@@ -18,6 +18,7 @@ import (
 func (t *attempt) perform() *wire.Finished {
 	ctx, cancel := context.WithTimeoutCause(t.ctx, t.offer.Limits.RunTimeout.Duration(), ErrTimeout)
 	defer cancel()
+	t.checkLease(thisMoment()) // the start may have been long in coming
 	result, err := t.execute(ctx)
 	cause := context.Cause(ctx)
 	t.mu.Lock()

@@ -245,6 +245,8 @@ func TestUploads(t *testing.T) {
 func TestUploadOfStaleLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	begun := make(chan struct{}, 1)
+	w.blobs = &fullBlobs{Blobs: w.blobs, begun: begun}
 	c := w.controller(nil)
 	p := c.dial(t, "one")
 	p.enter("one", queue.NewID())
@@ -271,6 +273,7 @@ func TestUploadOfStaleLease(t *testing.T) {
 	if _, err := io.WriteString(writer, "la"); err != nil {
 		t.Fatal(err)
 	}
+	receive(t, "the beginning of the upload", begun)
 	p.send(finished(offer.Ref, ""))
 	expect[*wire.FinishedOK](p)
 	if _, err := io.WriteString(writer, "te"); err != nil {
