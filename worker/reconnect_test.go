@@ -54,7 +54,7 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("after a controller went away: %v below %v", wait, r.next)
 	}
 	if wait := r.after(&ws.CloseError{Code: int(wire.CloseRateLimited)}); wait < most || wait >= 2*most {
-		t.Errorf("after being replaced: %v", wait)
+		t.Errorf("after too many messages: %v", wait)
 	}
 	r.stable()
 	if r.after(io.EOF); r.next != least {

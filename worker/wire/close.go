@@ -23,8 +23,10 @@ const (
 	CloseDisabled CloseCode = 4403
 	// CloseHelloTimeout: no hello came in time.
 	CloseHelloTimeout CloseCode = 4408
-	// CloseReplaced: a newer connection of the same worker took over. If this process did not open it, another machine uses the same
-	// credential, which both report.
+	// CloseReplaced: another connection of the same worker took over. It may be one that the worker has given up and whose hello came
+	// late: then the worker must be back before its leases are over. If this process did not open it, another machine uses the same
+	// credential, which both report. A worker to which this happens twice in a row follows [RetrySlow], so that the two do not
+	// replace each other all the time.
 	CloseReplaced CloseCode = 4409
 	// CloseVersion: the controller does not speak the version of the protocol that the worker does.
 	CloseVersion CloseCode = 4426
@@ -67,7 +69,7 @@ func (c CloseCode) Retry() Retry {
 	switch c {
 	case CloseGoingAway:
 		return RetrySoon
-	case CloseProtocol, CloseTooBig, CloseTryLater, CloseDisabled, CloseReplaced, CloseRateLimited:
+	case CloseProtocol, CloseTooBig, CloseTryLater, CloseDisabled, CloseRateLimited:
 		return RetrySlow
 	case CloseUnauthorized, CloseVersion:
 		return RetryNever

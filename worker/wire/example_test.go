@@ -55,6 +55,6 @@ func ExampleCloseCode_Retry() {
 	// Output:
 	// 1001 going away: soon
 	// 1011 internal error: backoff
-	// 4409 replaced by a newer connection: slow
+	// 4409 replaced by a newer connection: backoff
 	// 4401 unauthorized: never
 }

@@ -458,7 +458,7 @@ func TestDefaultsKeepTheInequality(t *testing.T) {
 func TestCloseCodes(t *testing.T) {
 	for code, want := range map[wire.CloseCode]wire.Retry{
 		1000: wire.RetryBackoff, 1001: wire.RetrySoon, 1002: wire.RetrySlow, 1009: wire.RetrySlow, 1011: wire.RetryBackoff,
-		1013: wire.RetrySlow, 4401: wire.RetryNever, 4403: wire.RetrySlow, 4408: wire.RetryBackoff, 4409: wire.RetrySlow,
+		1013: wire.RetrySlow, 4401: wire.RetryNever, 4403: wire.RetrySlow, 4408: wire.RetryBackoff, 4409: wire.RetryBackoff,
 		4426: wire.RetryNever, 4429: wire.RetrySlow,
 	} {
 		if got := code.Retry(); got != want {
