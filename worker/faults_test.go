@@ -294,7 +294,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// TestLogWindow sends more than the window allows while nothing can be stored.
+// TestLogWindow sends more than the window allows while nothing can be stored. What is too much is not kept, and asked for again.
 func TestLogWindow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -303,13 +303,24 @@ func TestLogWindow(t *testing.T) {
 	c := w.controller(func(o *worker.HubOptions) { o.LogWindow = 100_000 })
 	p := c.dial(t, "one")
 	p.enter("one", queue.NewID())
-	w.submit(nil)
+	id := w.submit(nil)
 	offer, _ := p.take()
 	faulty.fail("AppendLogs", func() error { return errDatabase }, nil)
-	for i := range int64(4) { // one is being written, the others wait
-		p.sendLog(offer.Ref, i*60_000, strings.Repeat("x", 60_000))
+	p.sendLog(offer.Ref, 0, strings.Repeat("x", 60_000))
+	eventually(t, "the first bytes are being stored", func() bool { return faulty.called("AppendLogs") > 0 })
+	for i := range int64(3) {
+		p.sendLog(offer.Ref, (i+1)*60_000, strings.Repeat("x", 60_000))
 	}
-	if code := p.closed(); code != wire.CloseProtocol {
-		t.Errorf("closed with %d", code)
+	p.sync(1, offer.Ref)
+	faulty.fail("AppendLogs", nil, nil)
+	if ack := expect[*wire.LogAck](p); ack.Offset != 60_000 {
+		t.Errorf("acknowledged %d bytes, want 60000", ack.Offset)
+	}
+	if nack := expect[*wire.LogNack](p); nack.Expected != 160_000 {
+		t.Errorf("told to go on from %d, want 160000", nack.Expected)
+	}
+	p.sendLog(offer.Ref, 160_000, strings.Repeat("x", 60_000))
+	if ack := expect[*wire.LogAck](p); ack.Offset != 220_000 || len(w.readLog(id)) != 220_000 {
+		t.Errorf("acknowledged %d, stored %d bytes, want 220000", ack.Offset, len(w.readLog(id)))
 	}
 }

@@ -31,7 +31,7 @@ type stretch struct {
 	session *session
 	offset  int64
 	data    []byte
-	gap     bool // bytes that came after a gap were left out
+	gap     bool // bytes that came later were left out
 }
 
 func (s *stretch) end() int64 { return s.offset + int64(len(s.data)) }
@@ -55,15 +55,13 @@ func (s *session) receiveLog(ctx context.Context, data []byte) error {
 		s.send(ctx, &wire.Error{Code: wire.CodeStaleLease, Build: id.Build, Epoch: id.Epoch})
 		return nil
 	}
-	if !s.hub.logs.put(s, id, frame.Offset, frame.Data) {
-		s.log.Warn("log window exceeded", "build", id.Build, "epoch", id.Epoch)
-		return closeError(wire.CloseProtocol)
-	}
+	s.hub.logs.put(s, id, frame.Offset, frame.Data)
 	return nil
 }
 
-// put adds a copy of data to what waits, and reports whether the sender kept to its window.
-func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte) bool {
+// put adds a copy of data to what waits: a window's worth for each attempt at most. What goes beyond that, as it may when a sender repeats
+// itself while the database is slow, is left out like what comes after a gap.
+func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.waiting[id]
@@ -74,15 +72,14 @@ func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte)
 	case offset > w.end():
 		w.gap = true // the answer to what waits makes the sender go back
 	default:
-		if fresh := w.end() - offset; fresh < int64(len(data)) {
-			w.data = append(w.data, data[fresh:]...)
+		fresh := data[min(w.end()-offset, int64(len(data))):]
+		room := max(p.window-int64(len(w.data)), 0)
+		if int64(len(fresh)) > room {
+			fresh, w.gap = fresh[:room], true
 		}
-		if int64(len(w.data)) > p.window {
-			return false
-		}
+		w.data = append(w.data, fresh...)
 	}
 	wake(p.ready)
-	return true
 }
 
 // drop forgets what a session sent for an attempt that it does not hold any more.
