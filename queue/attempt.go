@@ -99,9 +99,13 @@ func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength,
 		return nil, wrap("append log", ID{}, invalid("batch", "must be at most %d chunks", MaxBatch))
 	}
 	seen := make(map[AttemptID]bool, len(chunks))
+	var size int
 	for _, c := range chunks {
 		if err := c.check(); err != nil {
 			return nil, wrap("append log", c.Build, err)
+		}
+		if size += len(c.Data); size > MaxBatchBytes {
+			return nil, wrap("append log", ID{}, invalid("batch", "must be at most %d bytes in all", MaxBatchBytes))
 		}
 		if seen[c.AttemptID] {
 			return nil, wrap("append log", c.Build, invalid("attempt", "must not come twice"))
@@ -115,6 +119,9 @@ func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength,
 func (c *LogChunk) check() error {
 	if c.Offset < 0 || c.Offset > math.MaxInt64-int64(len(c.Data)) {
 		return invalid("offset", "must be a number of bytes")
+	}
+	if len(c.Data) > MaxLogChunk {
+		return invalid("log chunk", "must be at most %d bytes", MaxLogChunk)
 	}
 	return nil
 }

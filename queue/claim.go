@@ -17,8 +17,8 @@ type Idle struct {
 	Slots   int
 }
 
-// Claim gives queued builds to idle sessions of this process, at most [MaxClaim] of them, and returns them whole. The order is that
-// of ranks over all the classes that the sessions serve; builds that no session serves cost nothing.
+// Claim gives queued builds to idle sessions of this process, at most [MaxClaim] of them, and returns them whole. Within a class the
+// order is that of ranks, and classes take their turns in the order of their first builds. Builds that no session serves cost nothing.
 //
 // When Claim returns an error together with offers, those offers were claimed and count.
 func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
@@ -95,8 +95,11 @@ func (q *Queue) offers(ctx context.Context, claimed []Claimed) ([]Offer, error) 
 	return offers, err
 }
 
-// giveBack undoes claims as well as it can. Where it cannot, offers run out, and the runs of direct sessions time out.
+// giveBack undoes claims as well as it can, also when the end of ctx was the reason. Where it cannot, offers run out, and the runs of
+// direct sessions time out.
 func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	ids, ends := make([]AttemptID, len(claimed)), make([]Completion, len(claimed))
 	for i, c := range claimed {
 		ids[i] = c.AttemptID

@@ -426,3 +426,44 @@ func TestClaimWithoutSpec(t *testing.T) {
 		}
 	}
 }
+
+// cutOff ends its caller's context between a claim and the reading of large specs.
+type cutOff struct {
+	queue.Backend
+	cut context.CancelFunc
+}
+
+func (c cutOff) Specs(ctx context.Context, _ []queue.ID) (map[queue.ID][]byte, error) {
+	c.cut()
+	return nil, ctx.Err()
+}
+
+func TestClaimThatIsCutOffGivesBack(t *testing.T) {
+	for name, direct := range map[string]bool{"offered": false, "direct": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cut := context.WithCancel(t.Context())
+			q := queue.New(cutOff{memqueue.New(), cut}, nil)
+			id, err := q.Submit(t.Context(), queue.Params{Project: "site", Spec: make([]byte, queue.InlineSpec+1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			session, err := q.OpenSession(t.Context(), queue.NewSession{
+				Worker: "w", Instance: "i", Pools: []string{queue.DefaultPool}, Slots: 1, Direct: direct,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			offers, err := q.Claim(ctx, []queue.Idle{{Session: session, Slots: 1}})
+			if len(offers) != 0 || err == nil {
+				t.Fatalf("Claim = %v, %v; want no offers and an error", offers, err)
+			}
+			b, err := q.Get(t.Context(), "site", id)
+			if err != nil || b.State != queue.Pending {
+				t.Errorf("the build is %v, %v; want pending: nobody runs it", b.State, err)
+			}
+		})
+	}
+}

@@ -58,3 +58,6 @@ func wrap(op string, id ID, err error) error {
 func invalid(what, rule string, args ...any) error {
 	return fmt.Errorf("%w: %s %s", ErrInvalid, what, fmt.Sprintf(rule, args...))
 }
+
+// wrapItem tells which of several items err is about.
+func wrapItem(i int, err error) error { return fmt.Errorf("item %d: %w", i, err) }

@@ -17,6 +17,8 @@ const (
 	MaxMaxAttempts = 100
 	// MaxBatch is the largest number of items that any method takes at once.
 	MaxBatch = 10_000
+	// MaxBatchBytes is the largest size of all the specs, or all the log bytes, that any method takes at once.
+	MaxBatchBytes = 64 << 20
 )
 
 // DefaultPool is the pool of a build whose submitter names none.
@@ -69,6 +71,7 @@ func (q *Queue) Prepare(params ...Params) ([]NewBuild, error) {
 		return nil, invalid("batch", "must be at most %d builds", MaxBatch)
 	}
 	builds := make([]NewBuild, len(params))
+	var size int
 	for i, p := range params {
 		b, err := q.prepare(p)
 		if err != nil {
@@ -78,6 +81,10 @@ func (q *Queue) Prepare(params ...Params) ([]NewBuild, error) {
 			return nil, err
 		}
 		builds[i] = b
+		size += len(b.Spec)
+	}
+	if size > MaxBatchBytes {
+		return nil, invalid("batch", "must have specs of at most %d bytes in all", MaxBatchBytes)
 	}
 	return builds, nil
 }
@@ -85,7 +92,7 @@ func (q *Queue) Prepare(params ...Params) ([]NewBuild, error) {
 func (q *Queue) prepare(p Params) (NewBuild, error) {
 	b := NewBuild{
 		ID: p.ID, Project: p.Project, Pool: p.Pool, Labels: maps.Clone(p.Labels), Spec: slices.Clone(p.Spec),
-		QueueTimeout: p.QueueTimeout, RunTimeout: p.RunTimeout, MaxAttempts: p.MaxAttempts,
+		QueueTimeout: wholeMicroseconds(p.QueueTimeout), RunTimeout: wholeMicroseconds(p.RunTimeout), MaxAttempts: p.MaxAttempts,
 	}
 	if b.ID.IsZero() {
 		b.ID = NewID()
@@ -103,6 +110,14 @@ func (q *Queue) prepare(p Params) (NewBuild, error) {
 		b.Source = new(*p.Source)
 	}
 	return b, b.check()
+}
+
+// wholeMicroseconds rounds a timeout up to what every database can keep: rounded down, a very short one would be none.
+func wholeMicroseconds(d time.Duration) time.Duration {
+	if rest := d % time.Microsecond; rest > 0 {
+		d += time.Microsecond - rest
+	}
+	return d
 }
 
 func (b *NewBuild) check() error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,5 +121,34 @@ func TestOptionsDefaults(t *testing.T) {
 	o = queue.New(memqueue.New(), &given).Options()
 	if o.Grace != time.Second || o.MaxAttempts != 3 || given.MaxAttempts != -1 {
 		t.Errorf("options are %+v, given %+v", o, given)
+	}
+}
+
+func TestTimeoutsAreWholeMicroseconds(t *testing.T) {
+	builds, err := queue.New(memqueue.New(), nil).Prepare(queue.Params{
+		Project: "site", QueueTimeout: 1, RunTimeout: time.Second + 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := builds[0]; b.QueueTimeout != time.Microsecond || b.RunTimeout != time.Second+time.Microsecond {
+		t.Errorf("got %v and %v, want them rounded up to microseconds", b.QueueTimeout, b.RunTimeout)
+	}
+}
+
+func TestBatchesAreBounded(t *testing.T) {
+	q := queue.New(memqueue.New(), nil)
+	large := queue.Params{Project: "site", Spec: make([]byte, queue.MaxSpec)}
+	fits := slices.Repeat([]queue.Params{large}, queue.MaxBatchBytes/queue.MaxSpec)
+	if _, err := q.Prepare(fits...); err != nil {
+		t.Errorf("a batch of MaxBatchBytes: %v", err)
+	}
+	if _, err := q.Prepare(append(fits, large)...); !errors.Is(err, queue.ErrInvalid) {
+		t.Errorf("a larger batch: %v, want ErrInvalid", err)
+	}
+	id := queue.AttemptID{Build: queue.NewID(), Epoch: 1}
+	_, err := q.AppendLogs(t.Context(), []queue.LogChunk{{AttemptID: id, Data: make([]byte, queue.MaxLogChunk+1)}})
+	if !errors.Is(err, queue.ErrInvalid) {
+		t.Errorf("a chunk above MaxLogChunk: %v, want ErrInvalid", err)
 	}
 }

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -242,5 +241,3 @@ func legible(s string) string {
 	}
 	return s[:end]
 }
-
-func wrapItem(i int, err error) error { return fmt.Errorf("item %d: %w", i, err) }

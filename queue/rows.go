@@ -140,7 +140,8 @@ type NewSession struct {
 	Labels     Labels
 	Pools      []string
 	Slots      int
-	// Direct sessions claim straight into Running: there is no offer to answer.
+	// Direct sessions claim straight into Running: there is no offer to answer, and none that runs out. Whoever opens one looks
+	// at [Queue.Leases] now and then, and ends as Lost what it does not know: a claim whose answer did not arrive.
 	Direct bool
 }
 
@@ -166,6 +167,9 @@ type Lease struct {
 	// RunLeft is how much of the run timeout is left, without slack; zero unless Running.
 	RunLeft time.Duration
 }
+
+// MaxLogChunk is the largest piece of a log that is appended at once, in bytes. Readers read whole pieces.
+const MaxLogChunk = 8 << 20
 
 // A LogChunk is a piece of an attempt's log that begins at Offset.
 type LogChunk struct {
