@@ -86,12 +86,12 @@ type Sessions interface {
 	OpenSession(ctx context.Context, s NewSession, now time.Time) (SessionID, error)
 
 	// Adopt gives the session those leases of its worker's earlier sessions that the worker says it holds, and tells how each
-	// stands: the attempt is left out if it is stale. What the worker does not hold, though an earlier session of the same
-	// instance had it, is released if Offered, and treated like an attempt whose worker was lost if Running; what a session of
-	// another instance had is released if Offered and left to its grace otherwise.
+	// stands: the attempt is left out if it is stale. What the worker does not hold is released if Offered, and left to its grace
+	// otherwise, on a session that has ended: the list may be older than the attempt, if the message that brings it was late and
+	// the worker was given the attempt by another connection meanwhile.
 	// An attempt that is held and still Offered moves to the session and waits for its Accept. Attempts of the worker that Finish
 	// ended come back with their outcome. ErrNotFound if the session has ended: then nothing changes.
-	Adopt(ctx context.Context, session SessionID, held []AttemptID, retry Retry, now time.Time) ([]Lease, error)
+	Adopt(ctx context.Context, session SessionID, held []AttemptID, now time.Time) ([]Lease, error)
 
 	// LoseSessions notes that the connections of sessions are gone: their Offered builds are pending at once, the grace of
 	// their Running ones begins. Sessions that have ended or are lost already are left as they are.

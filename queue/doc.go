@@ -73,8 +73,8 @@
 //
 // When a connection breaks, the session is lost, and [Options].Grace begins for its running builds. A worker that comes back, to any
 // controller, opens a new session, which ends the old one, and adopts what it still holds: nothing is lost, the command never
-// noticed. If it does not come back in time, or if its controller has not beaten for that long, the attempt is lost: the
-// build is pending again after a back-off, and avoids that worker for a while, or ends as lost when its attempts are used up.
+// noticed. If it does not come back with the build in time, or if its controller has not beaten for that long, the attempt is lost:
+// the build is pending again after a back-off, and avoids that worker for a while, or ends as lost when its attempts are used up.
 //
 // The grace must be longer than the lease that the worker counts by itself plus the time it needs to kill a command. Then the old
 // command is dead before a new one starts. If clocks, networks or people break that rule, the fence still holds: the old attempt's

@@ -65,14 +65,15 @@ func (s *NewSession) check() error {
 }
 
 // Adopt gives a new session the leases that its worker says it still holds, and returns how each of them stands. What is held but not
-// returned is stale: the worker must stop it. What the worker does not hold is released or attempted again, as [Sessions] says.
+// returned is stale: the worker must stop it. What the worker does not hold is pending again if it was only offered; if it runs, it has
+// [Options.Grace] to turn up after all, because held may be what the worker said before it was given the build.
 //
 // Errors: [ErrInvalid]; [ErrNotFound] if the session has ended meanwhile.
 func (q *Queue) Adopt(ctx context.Context, session SessionID, held []AttemptID) ([]Lease, error) {
 	if len(held) > MaxSlots {
 		return nil, wrap("adopt", ID{}, invalid("held builds", "must be at most %d", MaxSlots))
 	}
-	leases, err := q.backend.Adopt(ctx, session, held, q.opts.retry(), time.Time{})
+	leases, err := q.backend.Adopt(ctx, session, held, time.Time{})
 	if err == nil {
 		q.Wake()
 	}

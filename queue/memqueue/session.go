@@ -116,9 +116,7 @@ func (b *Backend) LoseSessions(ctx context.Context, ids []queue.SessionID, now t
 }
 
 // Adopt implements [queue.Sessions].
-func (b *Backend) Adopt(
-	ctx context.Context, id queue.SessionID, held []queue.AttemptID, retry queue.Retry, now time.Time,
-) ([]queue.Lease, error) {
+func (b *Backend) Adopt(ctx context.Context, id queue.SessionID, held []queue.AttemptID, now time.Time) ([]queue.Lease, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -141,8 +139,8 @@ func (b *Backend) Adopt(
 		}
 	}
 	for _, bd := range b.builds {
-		if bd.session != nil && bd.session != s && bd.session.Worker == s.Worker {
-			bd.abandon(s, retry, now)
+		if bd.state == queue.Offered && bd.session != s && bd.session.Worker == s.Worker {
+			bd.release()
 		}
 	}
 	return leases, nil
@@ -152,16 +150,6 @@ func (b *Backend) Adopt(
 func (bd *build) ended(a *attempt) queue.Lease {
 	return queue.Lease{
 		AttemptID: a.AttemptID, Worker: a.Worker, Project: bd.Project, State: a.Outcome, Reason: a.Reason, LogLength: int64(len(a.log)),
-	}
-}
-
-// abandon takes a build from an earlier session whose worker is back, as s, and does not hold it.
-func (bd *build) abandon(s *session, retry queue.Retry, now time.Time) {
-	switch {
-	case bd.state == queue.Offered:
-		bd.release()
-	case bd.state == queue.Running && bd.session.Instance == s.Instance:
-		bd.lose(ending{reason: queue.EventSessionLost.Reason()}, retry, now)
 	}
 }
 

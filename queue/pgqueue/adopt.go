@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // lockSessionSQL keeps the session from being replaced while its worker's leases move to it: else they could come to rest at a session
 // that has ended, after those of the newest were moved.
-const lockSessionSQL = `SELECT worker, instance FROM {schema}session WHERE id = $1 AND ended_at IS NULL FOR SHARE`
+const lockSessionSQL = `SELECT worker FROM {schema}session WHERE id = $1 AND ended_at IS NULL FOR SHARE`
 
 // lockLeasesSQL locks all that the statements below change, in one order.
 const lockLeasesSQL = `
@@ -33,15 +34,6 @@ UPDATE {schema}build b SET state = {queued}, session_id = NULL, deadline = NULL
 WHERE b.session_id IS NOT NULL AND b.session_id = ANY(ARRAY(SELECT s.id FROM {schema}session s WHERE s.worker = $1 AND s.id <> $2))
 	AND b.state = {offered}`
 
-const loseUnheldSQL = `
-WITH ending AS MATERIALIZED (
-	SELECT ` + endingColumns + `, {lost} AS outcome, $4::text AS reason
-	FROM {schema}build b
-	WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.session_id = ANY(ARRAY(
-		SELECT s.id FROM {schema}session s WHERE s.worker = $5 AND s.instance = $6 AND s.id <> $7))
-	ORDER BY b.id FOR NO KEY UPDATE
-)` + endSQL
-
 // reportsSQL returns, in the form of leases, attempts of the worker that Finish has ended.
 const reportsSQL = `
 SELECT a.build_id, a.epoch, 0::bigint, a.worker, b.project, a.outcome, NULL::bytea, NULL::bytea, NULL::bigint, a.reason,
@@ -52,10 +44,8 @@ JOIN {schema}build b ON b.id = a.build_id
 WHERE a.build_id = ANY($1::uuid[]) AND a.worker = $3 AND a.result IS NOT NULL`
 
 // Adopt implements [queue.Sessions]. It is a transaction of a handful of statements, once for each connect of a worker.
-func (b *Backend) Adopt(
-	ctx context.Context, session queue.SessionID, held []queue.AttemptID, retry queue.Retry, now time.Time,
-) ([]queue.Lease, error) {
-	a := adoption{Backend: b, session: session, retry: retry, now: now}
+func (b *Backend) Adopt(ctx context.Context, session queue.SessionID, held []queue.AttemptID, now time.Time) ([]queue.Lease, error) {
+	a := adoption{Backend: b, session: session, now: now}
 	for _, id := range held {
 		a.held.add(id)
 	}
@@ -71,18 +61,16 @@ type adoption struct {
 	*Backend
 	session queue.SessionID
 	held    attempts
-	retry   queue.Retry
 	now     time.Time
 	leases  []queue.Lease
 }
 
 func (a *adoption) run(ctx context.Context, tx pgx.Tx) error {
-	worker, instance, err := a.lock(ctx, tx)
+	worker, err := a.lock(ctx, tx)
 	if err != nil {
 		return err
 	}
-	now := present(a.now)
-	rows, err := tx.Query(ctx, a.sql.adopt, now, int64(a.session), a.held.builds, a.held.epochs, worker)
+	rows, err := tx.Query(ctx, a.sql.adopt, present(a.now), int64(a.session), a.held.builds, a.held.epochs, worker)
 	if err != nil {
 		return err
 	}
@@ -90,10 +78,6 @@ func (a *adoption) run(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if _, err := tx.Exec(ctx, a.sql.takeBackUnheld, worker, int64(a.session)); err != nil {
-		return err
-	}
-	lose := ending(a.now, a.retry, queue.EventSessionLost.Reason(), worker, instance, int64(a.session))
-	if _, err := tx.Exec(ctx, a.sql.loseUnheld, lose...); err != nil {
 		return err
 	}
 	rows, err = tx.Query(ctx, a.sql.reports, a.held.builds, a.held.epochs, worker)
@@ -106,20 +90,18 @@ func (a *adoption) run(ctx context.Context, tx pgx.Tx) error {
 }
 
 // lock locks the session and all leases of its worker, and returns whose it is.
-func (a *adoption) lock(ctx context.Context, tx pgx.Tx) (worker, instance string, err error) {
+func (a *adoption) lock(ctx context.Context, tx pgx.Tx) (worker string, err error) {
 	rows, err := tx.Query(ctx, a.sql.lockSession, int64(a.session))
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		return struct{}{}, row.Scan(&worker, &instance)
-	})
+	worker, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("session %d: %w", a.session, queue.ErrNotFound)
+	}
 	if err != nil {
-		return "", "", err
-	}
-	if len(found) == 0 {
-		return "", "", fmt.Errorf("session %d: %w", a.session, queue.ErrNotFound)
+		return "", err
 	}
 	_, err = tx.Exec(ctx, a.sql.lockLeases, worker)
-	return worker, instance, err
+	return worker, err
 }

@@ -170,7 +170,7 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			return ignore(err, queue.ErrStaleLease)
 		}},
 		{"Adopt", func(ctx context.Context) error {
-			_, err := b.Adopt(ctx, queue.SessionID(session), []queue.AttemptID{id}, retry, now)
+			_, err := b.Adopt(ctx, queue.SessionID(session), []queue.AttemptID{id}, now)
 			return ignore(err, queue.ErrNotFound)
 		}},
 		{"Lose", func(ctx context.Context) error {

@@ -292,7 +292,7 @@ func adoptSteps() []step {
 			return rows
 		}
 	}
-	owner := func() *pgxmock.Rows { return pgxmock.NewRows([]string{"worker", "instance"}).AddRow("w", "i") }
+	owner := func() *pgxmock.Rows { return pgxmock.NewRows([]string{"worker"}).AddRow("w") }
 	return []step{
 		func(m *mock, err error) { m.pool.ExpectBegin().WillReturnError(err) },
 		exec(func(*statements) string { return prologueSQL }),
@@ -300,7 +300,6 @@ func adoptSteps() []step {
 		exec(func(s *statements) string { return s.lockLeases }),
 		query(func(s *statements) string { return s.adopt }, leaseRows(attempt)),
 		exec(func(s *statements) string { return s.takeBackUnheld }),
-		exec(func(s *statements) string { return s.loseUnheld }),
 		query(func(s *statements) string { return s.reports }, leaseRows()),
 		func(m *mock, err error) { m.pool.ExpectCommit().WillReturnError(err) },
 	}
@@ -310,7 +309,7 @@ func adoptSteps() []step {
 func TestAdoptFailsWhole(t *testing.T) {
 	steps := adoptSteps()
 	adopt := func(m *mock) ([]queue.Lease, error) {
-		return m.Adopt(m.Context(), 1, []queue.AttemptID{attempt}, queue.Retry{}, never)
+		return m.Adopt(m.Context(), 1, []queue.AttemptID{attempt}, never)
 	}
 	for failing := range steps {
 		m := newMock(t)

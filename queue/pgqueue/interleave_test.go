@@ -356,7 +356,7 @@ func TestAdoptThenReplace(t *testing.T) {
 	release := s.hold("build", id.Build)
 	var calls sync.WaitGroup
 	calls.Go(func() {
-		if leases, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, retry, now); err != nil || len(leases) != 1 {
+		if leases, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, now); err != nil || len(leases) != 1 {
 			t.Errorf("adopt: %v, %v", leases, err)
 		}
 	})
@@ -366,10 +366,10 @@ func TestAdoptThenReplace(t *testing.T) {
 	s.waiting(2) // the session cannot be replaced yet
 	release()
 	calls.Wait()
-	if _, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, retry, now); !errors.Is(err, queue.ErrNotFound) {
+	if _, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, now); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("adopt by a replaced session: %v", err)
 	}
-	leases, err := s.Adopt(t.Context(), third, []queue.AttemptID{id}, retry, now)
+	leases, err := s.Adopt(t.Context(), third, []queue.AttemptID{id}, now)
 	s.must(err)
 	if len(leases) != 1 || leases[0].Session != third {
 		t.Errorf("adopt by the newest session: %v", leases)
@@ -427,7 +427,7 @@ func (s *stage) together(ids []queue.AttemptID) {
 			chunks[i] = queue.LogChunk{AttemptID: id, Data: bytes.Repeat([]byte("x"), size+1)}
 		}
 		_, appendErr := s.AppendLogs(s.Context(), chunks, now)
-		_, adoptErr := s.Adopt(s.Context(), s.session, ids, retry, now)
+		_, adoptErr := s.Adopt(s.Context(), s.session, ids, now)
 		if err := errors.Join(appendErr, adoptErr); err != nil {
 			s.Error(err)
 			return

@@ -72,7 +72,7 @@ func TestLocksAreNotWaitedForLong(t *testing.T) {
 			return err
 		}},
 		{"Adopt", "build", running, func(ctx context.Context, id queue.AttemptID) error {
-			_, err := b.Adopt(ctx, s.session, []queue.AttemptID{id}, retry, now)
+			_, err := b.Adopt(ctx, s.session, []queue.AttemptID{id}, now)
 			return err
 		}},
 		{"LoseSessions", "build", offered, func(ctx context.Context, _ queue.AttemptID) error {

@@ -8,21 +8,21 @@ import (
 
 // statements are the backend's SQL for its schema. Each field is expanded once from the constant of the same name.
 type statements struct {
-	submit, submitIn                    string
-	probe, probeFar, claim              string
-	accept, accepted, release           string
-	finish, finished                    string
-	cancel                              string
-	expire, takeBack, orphans           string
-	timeOut, force, sweep               string
-	unclassed, intern, classify, due    string
-	forgetSessions, forgetControllers   string
-	beat, openSession, loseSessions     string
-	leases, cancels, lease              string
-	lockSession, lockLeases, adopt      string
-	takeBackUnheld, loseUnheld, reports string
-	appendLogs                          string
-	reserve, commit                     string
+	submit, submitIn                  string
+	probe, probeFar, claim            string
+	accept, accepted, release         string
+	finish, finished                  string
+	cancel                            string
+	expire, takeBack, orphans         string
+	timeOut, force, sweep             string
+	unclassed, intern, classify, due  string
+	forgetSessions, forgetControllers string
+	beat, openSession, loseSessions   string
+	leases, cancels, lease            string
+	lockSession, lockLeases, adopt    string
+	takeBackUnheld, reports           string
+	appendLogs                        string
+	reserve, commit                   string
 }
 
 func expand(names sqlqueue.Names) statements {
@@ -43,7 +43,7 @@ func expand(names sqlqueue.Names) statements {
 		beat: x(beatSQL), openSession: x(openSessionSQL), loseSessions: x(loseSessionsSQL),
 		leases: x(leasesSQL), cancels: x(cancelsSQL), lease: x(leaseSQL),
 		lockSession: x(lockSessionSQL), lockLeases: x(lockLeasesSQL), adopt: x(adoptSQL),
-		takeBackUnheld: x(takeBackUnheldSQL), loseUnheld: x(loseUnheldSQL), reports: x(reportsSQL),
+		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),
 		appendLogs: x(appendLogsSQL),
 		reserve:    x(reserveSQL), commit: x(commitSQL),
 	}

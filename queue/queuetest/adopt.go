@@ -91,66 +91,35 @@ var adoptCases = []testCase{
 		},
 	},
 	{
-		"NotHeldBySameInstance",
-		"What the worker does not hold, though an earlier session of the same instance had it, is released if Offered, and treated like " +
-			"an attempt whose worker was lost if Running.",
-		func(s *subject) {
-			builds := s.drafts(4)
-			builds[2].MaxAttempts = 1
-			s.queued(builds...)
-			facts := s.facts()
-			session := s.open(facts)
-			s.offered(builds[0], session)
-			requeued, lost := s.running(builds[1], session), s.running(builds[2], session)
-			s.running(builds[3], session)
-			s.cancel(builds[3], queue.Cancelling)
-			next := s.reconnect(facts)
-			if leases := s.adopt(next); len(leases) != 0 {
-				s.Errorf("adopted %v, want nothing", leases)
-			}
-			for i, want := range []queue.State{queue.Pending, queue.Pending, queue.Lost, queue.Cancelling} {
-				s.wantState(builds[i], want)
-			}
-			s.wantIDs("claim of what was offered", s.claimIDs(builds[0], next), ids(builds[:1]))
-			if got := s.get(builds[1]); !got.NotBefore.Equal(s.now.Add(retry.Base)) {
-				s.Errorf("build is %s", describe(got))
-			}
-			for _, id := range []queue.AttemptID{requeued, lost} {
-				if got := s.finish(report(id, queue.Succeeded)); got != 0 {
-					s.Errorf("a late report of %v led to %v", id, got)
-				}
-			}
-			for _, b := range builds[1:3] {
-				if rows := s.attempts(b); len(rows) != 1 || rows[0].Outcome != queue.Lost || rows[0].Reason != queue.EventSessionLost.Reason() {
-					s.Errorf("attempts are %v", rows)
-				}
-			}
-			s.pass(retry.Base + time.Second)
-			s.maintain(s.rules())
-			s.wantIDs("claim by the worker that lost it", s.claimIDs(builds[1], next), nil)
-		},
+		"NotHeld",
+		"What the worker does not hold is released if Offered, and left to its grace otherwise.",
+		func(s *subject) { s.notHeld("boot-1") },
 	},
 	{
 		"NotHeldByOtherInstance",
-		"What a session of another instance had is released if Offered and left to its grace otherwise.",
+		"What the worker does not hold is released if Offered, and left to its grace otherwise: a new instance changes nothing in that.",
+		func(s *subject) { s.notHeld("boot-2") },
+	},
+	{
+		"OldList",
+		"The list may be older than the attempt, if the worker was given the attempt by another connection meanwhile.",
 		func(s *subject) {
-			builds := []queue.NewBuild{s.draft(), s.draft(), s.draft()}
+			builds := s.drafts(2)
 			s.queued(builds...)
 			facts := s.facts()
 			s.beat(facts.Controller)
-			sweeper := s.fresh()
 			session := s.open(facts)
-			s.offered(builds[0], session)
-			s.running(builds[1], session)
-			s.running(builds[2], session)
-			s.cancel(builds[2], queue.Cancelling)
-			facts.Instance = "boot-2"
-			next := s.open(facts)
-			s.unchanged("adopting nothing", func() { s.adopt(next) }, builds[1:]...)
-			s.wantState(builds[0], queue.Pending)
-			s.sweep(sweeper, grace+time.Second, facts.Controller)
-			s.wantState(builds[1], queue.Pending)
-			s.wantState(builds[2], queue.Canceled)
+			kept, ended := s.running(builds[0], session), s.running(builds[1], session)
+			late := s.open(facts) // for a hello that was sent before the session above was opened
+			s.unchanged("adopting by an old list", func() {
+				if leases := s.adopt(late); len(leases) != 0 {
+					s.Errorf("adopted %v, want nothing", leases)
+				}
+			}, builds...)
+			s.ends(report(ended, queue.Succeeded), queue.Succeeded)
+			s.wantAdopted(s.adopt(s.reconnect(facts), kept), kept, queue.Running)
+			s.sweep(s.fresh(), 2*grace, facts.Controller)
+			s.ends(report(kept, queue.Succeeded), queue.Succeeded)
 		},
 	},
 	{
@@ -184,7 +153,7 @@ var adoptCases = []testCase{
 			if leases := s.adopt(s.reconnect(facts), old, future); len(leases) != 0 {
 				s.Errorf("adopted %+v, want nothing", leases)
 			}
-			s.wantState(b, queue.Pending) // the newest attempt was not held
+			s.wantState(b, queue.Running) // its grace has begun
 		},
 	},
 	{
@@ -267,12 +236,12 @@ var adoptCases = []testCase{
 			facts := s.facts()
 			first := s.open(facts)
 			held := s.running(builds[0], first)
-			s.running(builds[1], first)
+			s.offered(builds[1], first)
 			second := s.open(facts)
 			third := s.open(facts)
 			s.unchanged("adopting by a session that has ended", func() {
 				for _, session := range []queue.SessionID{first, second, 1 << 40} {
-					_, err := s.Adopt(s.ctx, session, []queue.AttemptID{held}, retry, s.now)
+					_, err := s.Adopt(s.ctx, session, []queue.AttemptID{held}, s.now)
 					s.wantErr(err, queue.ErrNotFound)
 				}
 			}, builds...)
@@ -298,6 +267,38 @@ var adoptCases = []testCase{
 	},
 }
 
+// notHeld lets a worker come back, as that instance, that holds nothing of what it had.
+func (s *subject) notHeld(instance string) {
+	s.Helper()
+	builds := []queue.NewBuild{s.draft(), s.draft(), s.draft(), s.draft()}
+	builds[2].MaxAttempts = 1
+	s.queued(builds...)
+	facts := s.facts()
+	s.beat(facts.Controller)
+	sweeper := s.fresh()
+	session := s.open(facts)
+	s.offered(builds[0], session)
+	s.running(builds[1], session)
+	s.running(builds[2], session)
+	s.running(builds[3], session)
+	s.cancel(builds[3], queue.Cancelling)
+	facts.Instance = instance
+	next := s.open(facts)
+	s.unchanged("adopting nothing", func() {
+		if leases := s.adopt(next); len(leases) != 0 {
+			s.Errorf("adopted %v, want nothing", leases)
+		}
+	}, builds[1:]...)
+	s.wantIDs("claim of what was offered", s.claimIDs(builds[0], next), ids(builds[:1]))
+	s.sweep(sweeper, grace-time.Second, facts.Controller)
+	s.wantState(builds[1], queue.Running)
+	s.wantState(builds[2], queue.Running)
+	s.sweep(sweeper, 2*time.Second, facts.Controller)
+	s.wantState(builds[1], queue.Pending)
+	s.wantState(builds[2], queue.Lost)
+	s.wantState(builds[3], queue.Canceled)
+}
+
 // reconnect opens another session of a worker, after its last one was lost.
 func (s *subject) reconnect(facts queue.NewSession) queue.SessionID {
 	s.Helper()
@@ -308,7 +309,7 @@ func (s *subject) reconnect(facts queue.NewSession) queue.SessionID {
 // adopt gives a session what its worker holds.
 func (s *subject) adopt(session queue.SessionID, held ...queue.AttemptID) []queue.Lease {
 	s.Helper()
-	leases, err := s.Adopt(s.ctx, session, held, retry, s.now)
+	leases, err := s.Adopt(s.ctx, session, held, s.now)
 	s.must(err)
 	return leases
 }

@@ -92,7 +92,7 @@ func (s *subject) writes(
 			return err
 		},
 		"Adopt": func(ctx context.Context) error {
-			_, err := s.Adopt(ctx, session, nil, retry, s.now)
+			_, err := s.Adopt(ctx, session, nil, s.now)
 			return err
 		},
 		"LoseSessions": func(ctx context.Context) error { return s.LoseSessions(ctx, []queue.SessionID{session}, s.now) },

@@ -155,7 +155,7 @@ func (w *walk) adoptStep(g gene) step {
 		}
 	}
 	return step{name: fmt.Sprintf("adopt %v by session %d", held, session), do: func() {
-		leases, err := w.Adopt(w.ctx, session, held, retry, w.now)
+		leases, err := w.Adopt(w.ctx, session, held, w.now)
 		if !errors.Is(err, queue.ErrNotFound) {
 			w.must(err)
 		}

@@ -12,15 +12,12 @@ import (
 // An adoption collects what shall become of the leases of a worker that is back.
 type adoption struct {
 	session  queue.SessionID
-	instance string
-
 	moved    []queue.ID // to the session
 	released []queue.ID
-	lost     []ending
 }
 
 // sort decides on one lease of the worker. One that it holds is added to found.
-func (a *adoption) sort(l *lease, held []queue.AttemptID, retry queue.Retry, now int64, found map[queue.AttemptID]queue.Lease) {
+func (a *adoption) sort(l *lease, held []queue.AttemptID, now int64, found map[queue.AttemptID]queue.Lease) {
 	switch {
 	case slices.Contains(held, l.AttemptID):
 		if l.session != a.session {
@@ -28,11 +25,8 @@ func (a *adoption) sort(l *lease, held []queue.AttemptID, retry queue.Retry, now
 			a.moved = append(a.moved, l.Build)
 		}
 		found[l.AttemptID] = l.public(now)
-	case l.session == a.session:
-	case l.state == sqlqueue.Offered:
+	case l.state == sqlqueue.Offered && l.session != a.session:
 		a.released = append(a.released, l.Build)
-	case l.state == sqlqueue.Running && l.instance == a.instance:
-		a.lost = append(a.lost, l.lost(queue.EventSessionLost.Reason(), retry, now))
 	}
 }
 
@@ -57,10 +51,8 @@ func (a *adoption) carryOut(ctx context.Context, c *change) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.exec(ctx, takeBackSQL, released); err != nil {
-		return err
-	}
-	return c.end(ctx, a.lost)
+	_, err = c.exec(ctx, takeBackSQL, released)
+	return err
 }
 
 var endedSQL = statement(`

@@ -232,7 +232,7 @@ var changes = map[string]func(context.Context, *stage) error{
 		return err
 	},
 	"Adopt": func(ctx context.Context, s *stage) error {
-		_, err := s.Adopt(ctx, s.session, nil, stageRetry, s.now)
+		_, err := s.Adopt(ctx, s.session, nil, s.now)
 		return err
 	},
 	"Beat": func(ctx context.Context, s *stage) error {

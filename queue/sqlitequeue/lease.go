@@ -15,7 +15,6 @@ type lease struct {
 	queue.AttemptID
 	state      sqlqueue.State
 	session    queue.SessionID
-	instance   string // of the session
 	worker     string
 	project    string
 	used, most int // attempts
@@ -31,13 +30,12 @@ type lease struct {
 // FROM: a CROSS JOIN keeps SQLite from turning that round, and INDEXED BY from searching by what narrows less.
 const leaseColumns = `SELECT b.id, b.epoch, b.state, b.session_id, b.worker, b.project, b.attempts_used, b.max_attempts,
 	b.started_at, b.run_timeout, b.token_hash, b.source_digest, b.source_size, b.reason,
-	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.epoch = b.epoch), 0),
-	coalesce((SELECT s.instance FROM {schema}session AS s WHERE s.id = b.session_id), '')
+	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.epoch = b.epoch), 0)
 `
 
 func (l *lease) scan(rows *sql.Rows) error {
 	return rows.Scan(scanID(&l.Build), &l.Epoch, &l.state, &l.session, &l.worker, &l.project, &l.used, &l.most,
-		&l.startedAt, &l.runTimeout, &l.tokenHash, &l.source.digest, &l.source.size, &l.reason, &l.log, &l.instance)
+		&l.startedAt, &l.runTimeout, &l.tokenHash, &l.source.digest, &l.source.size, &l.reason, &l.log)
 }
 
 // public returns the lease as it stands at now.

@@ -105,7 +105,7 @@ func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, 
 }
 
 var (
-	sessionSQL = statement(`SELECT s.worker, s.instance FROM {schema}session AS s WHERE s.id = ?1 AND s.ended_at IS NULL`)
+	sessionSQL = statement(`SELECT s.worker FROM {schema}session AS s WHERE s.id = ?1 AND s.ended_at IS NULL`)
 
 	workerLeasesSQL = statement(leaseColumns + `FROM {schema}session AS w CROSS JOIN {schema}build AS b ON b.session_id = w.id
 WHERE w.worker = ?1 AND b.session_id IS NOT NULL`)
@@ -113,11 +113,11 @@ WHERE w.worker = ?1 AND b.session_id IS NOT NULL`)
 
 // Adopt implements [queue.Sessions].
 func (b *Backend) Adopt(
-	ctx context.Context, session queue.SessionID, held []queue.AttemptID, retry queue.Retry, now time.Time,
+	ctx context.Context, session queue.SessionID, held []queue.AttemptID, now time.Time,
 ) (leases []queue.Lease, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		var worker, instance string
-		err := c.conn.Conn.QueryRowContext(ctx, sessionSQL, session).Scan(&worker, &instance)
+		var worker string
+		err := c.conn.Conn.QueryRowContext(ctx, sessionSQL, session).Scan(&worker)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("session %d: %w", session, queue.ErrNotFound)
 		}
@@ -129,9 +129,9 @@ func (b *Backend) Adopt(
 			return err
 		}
 		found := make(map[queue.AttemptID]queue.Lease)
-		a := adoption{session: session, instance: instance}
+		a := adoption{session: session}
 		for _, l := range known {
-			a.sort(&l, held, retry, c.now, found)
+			a.sort(&l, held, c.now, found)
 		}
 		if err := a.carryOut(ctx, c); err != nil {
 			return err
