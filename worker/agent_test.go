@@ -372,6 +372,7 @@ func TestNewHub(t *testing.T) {
 		"lease not above heartbeat":   {&worker.HubOptions{Heartbeat: 30 * time.Second}, "HubOptions.Lease"},
 		"cancel grace too long":       {&worker.HubOptions{CancelGrace: 31 * time.Second}, "raise CancelTimeout"},
 		"window smaller than a frame": {&worker.HubOptions{LogWindow: 1000}, "HubOptions.LogWindow"},
+		"window larger than a batch":  {&worker.HubOptions{LogWindow: 8<<20 + 1}, "HubOptions.LogWindow"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := worker.NewHub(q, w.blobs, authenticate, test.options)

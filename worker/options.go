@@ -36,7 +36,7 @@ type HubOptions struct {
 	CancelPoll time.Duration
 	// MaintainEvery is how often [queue.Queue.Maintain] is called. Default: 1 s.
 	MaintainEvery time.Duration
-	// LogWindow is how many bytes of a build's log a worker may send ahead of what is stored. Default: 1 MiB.
+	// LogWindow is how many bytes of a build's log a worker may send ahead of what is stored: 64 KiB to 8 MiB. Default: 1 MiB.
 	LogWindow int64
 	// LogFlush is how long a worker gathers log bytes before it sends them. Default: 200 ms.
 	LogFlush time.Duration
@@ -90,8 +90,8 @@ func (o *HubOptions) check(q queue.Options) error {
 		return fmt.Errorf("worker: queue.Options.CancelTimeout is %v but must be at least CancelGrace + KillTime = %v: "+
 			"raise CancelTimeout or lower CancelGrace", q.CancelTimeout, least)
 	}
-	if o.LogWindow < wire.MaxLogData {
-		return fmt.Errorf("worker: HubOptions.LogWindow is %d but must be at least %d bytes", o.LogWindow, wire.MaxLogData)
+	if o.LogWindow < wire.MaxLogData || o.LogWindow > maxLogBatch {
+		return fmt.Errorf("worker: HubOptions.LogWindow is %d but must be from %d to %d bytes", o.LogWindow, wire.MaxLogData, maxLogBatch)
 	}
 	return nil
 }

@@ -15,14 +15,22 @@ import (
 type reconnect struct {
 	least, most time.Duration
 	next        time.Duration // upper bound of the next pause of wire.RetryBackoff
+	replaced    bool          // the last connection ended because another one took over
 }
 
-// stable says that a connection has lasted, so that the doubling starts again.
-func (r *reconnect) stable() { r.next = 0 }
+// stable says that a connection has lasted, so that what was before does not count any more.
+func (r *reconnect) stable() { r.next, r.replaced = 0, false }
 
 // after returns the pause after a connection, or the attempt at one, that ended with err.
 func (r *reconnect) after(err error) time.Duration {
-	switch retryRule(err) {
+	closed, ok := errors.AsType[*ws.CloseError](err)
+	again := r.replaced
+	r.replaced = ok && wire.CloseCode(closed.Code) == wire.CloseReplaced
+	rule := retryRule(err)
+	if again && r.replaced {
+		rule = wire.RetrySlow // somebody else has the same credential
+	}
+	switch rule {
 	case wire.RetrySoon:
 		return rand.N(r.least)
 	case wire.RetrySlow:

@@ -56,6 +56,17 @@ func TestReconnect(t *testing.T) {
 	if wait := r.after(&ws.CloseError{Code: int(wire.CloseRateLimited)}); wait < most || wait >= 2*most {
 		t.Errorf("after too many messages: %v", wait)
 	}
+	replaced := &ws.CloseError{Code: int(wire.CloseReplaced)}
+	if wait := r.after(replaced); wait >= most {
+		t.Errorf("after being replaced once: %v", wait)
+	}
+	if wait := r.after(replaced); wait < most {
+		t.Errorf("after being replaced twice in a row: %v", wait)
+	}
+	r.stable()
+	if wait := r.after(replaced); wait >= most {
+		t.Errorf("after being replaced once more, much later: %v", wait)
+	}
 	r.stable()
 	if r.after(io.EOF); r.next != least {
 		t.Errorf("after a connection that lasted: below %v", r.next)
