@@ -35,6 +35,22 @@ func (q *Queue) Release(ctx context.Context, id AttemptID) error {
 	return wrap("release", id.Build, stale(len(done), err))
 }
 
+// Withdraw takes back offers that never reached their workers: the builds are pending again, have used up no attempt, and may be offered to
+// anybody at once. Those that are not offered any more are left as they are. At most [MaxBatch] at once.
+func (q *Queue) Withdraw(ctx context.Context, ids ...AttemptID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if len(ids) > MaxBatch {
+		return wrap("withdraw", ID{}, invalid("batch", "must be at most %d attempts", MaxBatch))
+	}
+	done, err := q.backend.Release(ctx, ids, 0, time.Time{})
+	if len(done) > 0 {
+		q.Wake()
+	}
+	return wrap("withdraw", ID{}, err)
+}
+
 // Finish ends an attempt with the outcome its worker reports, and returns the state it led to. Reporting again returns the
 // same state and changes nothing. An outcome of [Lost] says that the worker failed, not the build: the build is attempted
 // again while it has attempts left.

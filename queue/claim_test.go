@@ -240,6 +240,39 @@ func TestClaimPassesOverAvoidedBuilds(t *testing.T) {
 	f.want(f.claim(queue.Idle{Session: picky, Slots: 5}, queue.Idle{Session: patient, Slots: 5}), picky, "b", 1, patient, "a", 1)
 }
 
+// An offer that never reached its worker may go to the same worker again at once.
+func TestWithdraw(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(2, queue.Params{})
+	s := f.session("worker", nil)
+	first, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 2}})
+	if err != nil || len(first) != 2 {
+		t.Fatalf("Claim = %v, %v, want two offers", first, err)
+	}
+	<-f.Wakes() // of the submits
+	if err := f.Accept(t.Context(), s, first[0].AttemptID, queue.Digest{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Withdraw(t.Context(), first[0].AttemptID, first[1].AttemptID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-f.Wakes():
+	default:
+		t.Error("nobody is told that a build is pending again")
+	}
+	second, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 2}})
+	if err != nil || len(second) != 1 || second[0].Build != first[1].Build || second[0].Epoch != 2 {
+		t.Errorf("Claim = %v, %v, want build %v under epoch 2", second, err, first[1].Build)
+	}
+	if err := f.Withdraw(t.Context()); err != nil {
+		t.Errorf("Withdraw of nothing: %v", err)
+	}
+	if err := f.Withdraw(t.Context(), make([]queue.AttemptID, queue.MaxBatch+1)...); !errors.Is(err, queue.ErrInvalid) {
+		t.Errorf("Withdraw of too many: %v, want ErrInvalid", err)
+	}
+}
+
 func TestClaimIsBounded(t *testing.T) {
 	f := newFleet(t, memqueue.New(), nil)
 	f.submit(queue.MaxClaim+100, queue.Params{})

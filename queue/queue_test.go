@@ -113,6 +113,7 @@ func TestBackendErrorsReachTheCaller(t *testing.T) {
 		"Attempts":        second(f.Attempts(ctx, "project", id.Build)),
 		"Accept":          f.Accept(ctx, s, id, queue.Digest{1}),
 		"Release":         f.Release(ctx, id),
+		"Withdraw":        f.Withdraw(ctx, id),
 		"Finish":          second(f.Finish(ctx, queue.Completion{AttemptID: id, Outcome: queue.Failed})),
 		"Lease":           second(f.Lease(ctx, id)),
 		"AppendLog":       second(f.AppendLog(ctx, queue.LogChunk{AttemptID: id})),
