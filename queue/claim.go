@@ -38,11 +38,12 @@ func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	var claimed []Claimed
 	for len(claimed) < MaxClaim && plan.open() {
-		heads, err := q.backend.Probe(ctx, plan.classes(), MaxClaim)
+		limit := min(plan.slots(), MaxClaim-len(claimed))
+		heads, err := q.backend.Probe(ctx, plan.classes(), limit)
 		if err != nil || len(heads) == 0 {
 			return claimed, err
 		}
-		demand := plan.demand(heads, MaxClaim-len(claimed))
+		demand := plan.demand(heads, limit)
 		if len(demand) == 0 {
 			break
 		}
@@ -203,6 +204,15 @@ type plan struct {
 }
 
 func (p *plan) open() bool { return len(p.free) > 0 && len(p.byClass) > 0 }
+
+// slots returns how many idle slots are left. No class can be asked for more builds than that.
+func (p *plan) slots() int {
+	var n int
+	for _, free := range p.free {
+		n += free
+	}
+	return n
+}
 
 // classes returns the classes that a session with an idle slot serves.
 func (p *plan) classes() []ClassID {

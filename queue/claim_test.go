@@ -124,6 +124,38 @@ func TestClaimFillsSlotsOnly(t *testing.T) {
 	f.want(f.claim(queue.Idle{Session: one, Slots: 2}, queue.Idle{Session: one, Slots: 2}), one, "default", 2)
 }
 
+// A probes is a backend that notes how far it was asked to count.
+type probes struct {
+	queue.Backend
+	max []int
+}
+
+func (p *probes) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+	p.max = append(p.max, max)
+	return p.Backend.Probe(ctx, classes, max)
+}
+
+// Builds beyond the idle slots are not even counted, and yet all slots are filled, whatever the classes have.
+func TestClaimCountsNoFartherThanSlots(t *testing.T) {
+	b := &probes{Backend: memqueue.New()}
+	f := newFleet(t, b, nil)
+	f.submit(20, queue.Params{Pool: "a"})
+	f.submit(2, queue.Params{Pool: "b"})
+	f.submit(20, queue.Params{Pool: "c"})
+	one, two, three := f.session("one", nil, "a"), f.session("two", nil, "b", "c"), f.session("three", nil, "a", "b", "c")
+	got := f.claim(queue.Idle{Session: one, Slots: 1}, queue.Idle{Session: two, Slots: 5}, queue.Idle{Session: three, Slots: 2})
+	f.want(got, one, "a", 1, two, "b", 2, two, "c", 3, three, "a", 2)
+	if len(b.max) == 0 || slices.Max(b.max) != 8 {
+		t.Errorf("with 8 idle slots, classes were counted to %v", b.max)
+	}
+	four := f.session("four", nil, "d")
+	f.submit(queue.MaxClaim+100, queue.Params{Pool: "d"})
+	f.want(f.claim(queue.Idle{Session: four, Slots: queue.MaxSlots}), four, "d", queue.MaxClaim)
+	if slices.Max(b.max) != queue.MaxClaim {
+		t.Errorf("classes were counted to %v", b.max)
+	}
+}
+
 // Builds spread over machines: with as many builds as sessions, each has one, however many slots it has.
 func TestClaimSpreads(t *testing.T) {
 	f := newFleet(t, memqueue.New(), nil)
