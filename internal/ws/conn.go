@@ -142,6 +142,15 @@ func (c *Conn) SendControl(ctx context.Context, data []byte) error {
 	return err
 }
 
+// TryControl is SendControl that never waits: if the lane is full it returns [ErrBacklog], and the connection goes on.
+func (c *Conn) TryControl(data []byte) error {
+	sent, err := c.trySend(c.control, data)
+	if err == nil && !sent {
+		return ErrBacklog
+	}
+	return err
+}
+
 // SendLog is like SendControl, for a log message, but a full lane makes it wait for as long as the connection and ctx last.
 func (c *Conn) SendLog(ctx context.Context, data []byte) error {
 	if sent, err := c.trySend(c.logs, data); sent || err != nil {
@@ -151,7 +160,7 @@ func (c *Conn) SendLog(ctx context.Context, data []byte) error {
 }
 
 func (c *Conn) trySend(lane chan<- []byte, data []byte) (bool, error) {
-	if c.ended() {
+	if c.Ended() {
 		return false, ErrClosed
 	}
 	select {
@@ -197,7 +206,8 @@ func (c *Conn) drop(cause error) {
 	c.socket.Close()
 }
 
-func (c *Conn) ended() bool {
+// Ended reports whether the connection has begun to end: what is sent from now on will not be written.
+func (c *Conn) Ended() bool {
 	select {
 	case <-c.ending:
 		return true

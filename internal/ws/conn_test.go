@@ -194,7 +194,7 @@ func TestPeerThatNeverReadsIsDropped(t *testing.T) {
 func TestFullControlLane(t *testing.T) {
 	server, client := pair(t, options(func(o *ws.Options) { o.WriteTimeout, o.ControlLane = 100*time.Millisecond, 2 }), options(nil))
 	for range 2 {
-		if err := server.SendControl(t.Context(), []byte("x")); err != nil {
+		if err := server.TryControl([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,8 +204,14 @@ func TestFullControlLane(t *testing.T) {
 	if err := server.SendControl(ctx, []byte("x")); !errors.Is(err, cause) {
 		t.Errorf("SendControl with a context that has ended: %v, want its cause", err)
 	}
-	if err := server.SendControl(t.Context(), []byte("x")); !errors.Is(err, ws.ErrBacklog) {
-		t.Errorf("SendControl into a full lane: %v, want ErrBacklog", err)
+	if err := server.TryControl([]byte("x")); !errors.Is(err, ws.ErrBacklog) || server.Ended() {
+		t.Errorf("TryControl into a full lane: %v, want ErrBacklog; ended: %t", err, server.Ended())
+	}
+	if err := server.SendControl(t.Context(), []byte("x")); !errors.Is(err, ws.ErrBacklog) || !server.Ended() {
+		t.Errorf("SendControl into a full lane: %v, want ErrBacklog; ended: %t", err, server.Ended())
+	}
+	if err := server.TryControl([]byte("x")); !errors.Is(err, ws.ErrClosed) {
+		t.Errorf("TryControl after that: %v, want ErrClosed", err)
 	}
 	if err := server.SendControl(t.Context(), []byte("x")); !errors.Is(err, ws.ErrClosed) {
 		t.Errorf("SendControl after that: %v, want ErrClosed", err)

@@ -27,7 +27,7 @@ func (c *Conn) read(ctx context.Context, handle Handler) *CloseError {
 		if err != nil {
 			return c.readFailed(err)
 		}
-		if c.ended() {
+		if c.Ended() {
 			continue // the next call skips the message
 		}
 		kind := Control
