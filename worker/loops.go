@@ -86,11 +86,11 @@ func (h *Hub) dispatchLoop(ctx context.Context) {
 		case <-h.queue.Wakes():
 		case <-poll.C:
 		}
-		more, err := h.dispatch(ctx)
-		for more && err == nil && ctx.Err() == nil {
+		var err error
+		for more := true; more && err == nil && ctx.Err() == nil; {
 			more, err = h.dispatch(ctx)
+			h.moved.Store(int64(time.Since(h.begun)))
 		}
-		h.moved.Store(int64(time.Since(h.begun)))
 		trouble.note(ctx, err)
 		poll.Reset(pause(h.opts.Poll, err))
 	}
@@ -108,6 +108,7 @@ func (h *Hub) dispatch(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	offers, err := h.queue.Claim(ctx, idle)
+	var unsent []queue.AttemptID
 	for _, o := range offers {
 		data, unfit := h.encodeOffer(o)
 		if unfit != nil {
@@ -115,8 +116,11 @@ func (h *Hub) dispatch(ctx context.Context) (bool, error) {
 			continue
 		}
 		if s := h.session(o.Session); s == nil || !s.offer(data, o.AttemptID) {
-			h.release(ctx, o.AttemptID)
+			unsent = append(unsent, o.AttemptID)
 		}
+	}
+	if err := h.queue.Withdraw(ctx, unsent...); err != nil {
+		h.opts.Logger.Info("offers not withdrawn; they run out by themselves", "offers", len(unsent), "error", err)
 	}
 	return len(offers) >= queue.MaxClaim, err
 }
@@ -130,13 +134,6 @@ func (h *Hub) reject(ctx context.Context, o queue.Offer, reason error) {
 		})
 	}
 	h.opts.Logger.Error("build rejected", "build", o.Build, "epoch", o.Epoch, "reason", reason, "error", err)
-}
-
-// release gives back an offer that could not be sent. If that fails it runs out by itself.
-func (h *Hub) release(ctx context.Context, id queue.AttemptID) {
-	if err := h.queue.Release(ctx, id); err != nil {
-		h.opts.Logger.Info("offer not released", "build", id.Build, "epoch", id.Epoch, "error", err)
-	}
 }
 
 // cancelLoop looks for builds to stop, which any process may have been asked to cancel.

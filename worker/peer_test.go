@@ -60,13 +60,19 @@ type logMessage struct {
 // dial connects to a controller as a worker of that name.
 func (c *controller) dial(t *testing.T, name string) *peer {
 	t.Helper()
+	return newPeer(t, c.connect(t, name))
+}
+
+// connect is dial for tests that read the connection themselves.
+func (c *controller) connect(t *testing.T, name string) *ws.Conn {
+	t.Helper()
 	header := http.Header{"Authorization": {"Bearer " + secret + "_" + name}}
 	url := "ws" + strings.TrimPrefix(c.server.URL, "http") + "/v1/worker/connect"
 	conn, err := ws.Dial(t.Context(), url, header, nil, &ws.Options{Subprotocols: []string{wire.Subprotocol}})
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
-	return newPeer(t, conn)
+	return conn
 }
 
 func (p *peer) send(m wire.Message) {

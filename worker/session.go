@@ -202,29 +202,30 @@ func closeError(code wire.CloseCode) error {
 
 // send encodes and sends a control message. A connection that cannot take it is on its way out; what was said is said again.
 func (s *session) send(ctx context.Context, m wire.Message) bool {
+	data, ok := s.encode(m)
+	return ok && s.conn.SendControl(ctx, data) == nil
+}
+
+// sendNow is send for the hub's loops: a worker that does not read its messages must not hold up the others.
+func (s *session) sendNow(m wire.Message) {
+	if data, ok := s.encode(m); ok {
+		_ = s.conn.TryControl(data)
+	}
+}
+
+func (s *session) encode(m wire.Message) ([]byte, bool) {
 	data, err := wire.Encode(m)
 	if err != nil {
 		s.log.Error("message not sent", "type", m.Type(), "error", err)
-		return false
 	}
-	return s.conn.SendControl(ctx, data) == nil
+	return data, err == nil
 }
-
-// noWait is a context that has ended.
-var noWait = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
-// sendNow is send for the hub's loops: a worker that does not read its messages must not hold up the others.
-func (s *session) sendNow(m wire.Message) bool { return s.send(noWait, m) }
 
 // free returns how many offers the worker would take now.
 func (s *session) free() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.idle {
+	if s.idle || s.conn.Ended() {
 		return 0
 	}
 	return min(s.slots-s.busy-len(s.leases), maxOffers)

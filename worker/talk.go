@@ -178,7 +178,7 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 // offer sends a claimed build to the worker, and reports whether it could.
 func (s *session) offer(data []byte, id queue.AttemptID) bool {
 	s.remember(id)
-	if s.conn.SendControl(noWait, data) != nil {
+	if s.conn.TryControl(data) != nil {
 		s.forget(id)
 		return false
 	}
