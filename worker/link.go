@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/ws"
@@ -22,6 +23,9 @@ const maxUnanswered = 16
 // errNoWelcome says that a controller did not answer hello.
 var errNoWelcome = errors.New("worker: the controller did not say welcome in time")
 
+// errUnanswered says that a controller did not answer heartbeats, whatever else it may have said.
+var errUnanswered = errors.New("worker: the controller did not answer heartbeats in time")
+
 // A link is one connection to a controller.
 type link struct {
 	agent *Agent
@@ -33,6 +37,9 @@ type link struct {
 
 	ready   chan struct{} // closed when welcome has been set
 	welcome *wire.Welcome
+
+	guard      *time.Timer // ends the connection when heartbeats are not answered; set with welcome
+	unanswered atomic.Bool // it has
 
 	mu   sync.Mutex
 	seq  int64
@@ -75,6 +82,12 @@ func (a *Agent) connect(ctx context.Context, base *url.URL) (lasted bool, err er
 	beating.Go(func() { l.beat(ctx) })
 	begun := time.Now()
 	err = conn.Run(ctx, l.receive)
+	if l.guard != nil {
+		l.guard.Stop()
+	}
+	if l.unanswered.Load() {
+		err = errUnanswered
+	}
 	end(err)
 	a.link.CompareAndSwap(l, nil)
 	beating.Wait()
@@ -97,14 +110,30 @@ func (l *link) send(ctx context.Context, m wire.Message) {
 	_ = l.conn.SendControl(ctx, data)
 }
 
-// beat sends heartbeats. They come often enough for both sides to know that the other is there.
+// watch lets the connection go on until two thirds of the lease have passed since a message was sent that has now been answered. What is
+// left of the lease is for another controller to renew it. Nothing but answers to heartbeats counts: a controller that says other things
+// may be unable to renew.
+func (l *link) watch(sent moment) {
+	left := l.welcome.Lease.Duration()*2/3 - thisMoment().since(sent)
+	if l.guard != nil {
+		l.guard.Reset(left)
+		return
+	}
+	l.guard = time.AfterFunc(left, func() {
+		l.unanswered.Store(true)
+		l.conn.CloseNow()
+	})
+}
+
+// beat sends heartbeats. They come often enough for both sides to know that the other is there, and for an answer to be missed long
+// before the end of the lease.
 func (l *link) beat(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-l.ready:
 	}
-	every := min(l.welcome.Heartbeat.Duration(), l.agent.opts.ReadTimeout/3)
+	every := min(l.welcome.Heartbeat.Duration(), l.welcome.Lease.Duration()/3, l.agent.opts.ReadTimeout/3)
 	for {
 		jitter := 1 + wire.HeartbeatJitter*(2*rand.Float64()-1)
 		timer := time.NewTimer(time.Duration(float64(every) * jitter))
@@ -172,6 +201,7 @@ func (l *link) receive(ctx context.Context, kind ws.Kind, data []byte) error {
 // welcomed brings what the agent runs in line with what the controller knows, and lets it speak.
 func (l *link) welcomed(m *wire.Welcome) {
 	l.welcome = m
+	l.watch(l.hello)
 	for _, d := range m.Decisions {
 		if t := l.agent.attempt(d.Ref); t != nil {
 			t.decide(l, d)
@@ -236,6 +266,7 @@ func (l *link) start(ctx context.Context, m *wire.Start) {
 
 func (l *link) heartbeatOK(ctx context.Context, m *wire.HeartbeatOK) {
 	if sent, ok := l.answered(m.Seq); ok {
+		l.watch(sent)
 		for _, ref := range m.Kept {
 			if t := l.agent.attempt(ref); t != nil {
 				t.renew(sent, m.Lease.Duration())
