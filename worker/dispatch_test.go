@@ -89,3 +89,66 @@ func TestUnsentOffer(t *testing.T) {
 		t.Errorf("offered %v, want build %v under epoch 2", offer.Ref, id)
 	}
 }
+
+// runElsewhere fails unless worker "two" alone is offered all of some builds.
+func (w *world) runElsewhere() {
+	w.t.Helper()
+	var ids []queue.ID
+	for range 10 {
+		ids = append(ids, w.submit(nil))
+	}
+	for _, id := range ids {
+		if b := w.end(id); b.Worker != "two" || b.Epoch != 1 {
+			w.t.Errorf("build %v ran on %q under epoch %d", id, b.Worker, b.Epoch)
+		}
+	}
+}
+
+// TestPause has a worker that wants nothing until it says so, whatever its heartbeats say.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller(nil)
+	p := c.dial(t, "one")
+	p.enter("one", queue.NewID())
+	p.send(&wire.Pause{})
+	p.sync(1)
+	quit := w.agent("two", succeed, nil, c.server.URL)
+	w.runElsewhere()
+	p.sync(2)
+	w.runElsewhere()
+	if err := quit(); err != nil {
+		t.Fatal(err)
+	}
+	p.send(&wire.Resume{})
+	w.submit(nil)
+	expect[*wire.Offer](p)
+}
+
+// TestNoSlot has a worker decline for want of a slot: it gets no other offer, and no other build avoids it, until it says that it has one.
+func TestNoSlot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	options := quickQueue
+	options.Avoid = time.Hour
+	c := w.controllerOn(options, nil)
+	p := c.dial(t, "one")
+	p.enter("one", queue.NewID())
+	declined := w.submit(nil)
+	offer := expect[*wire.Offer](p)
+	p.send(&wire.Decline{Ref: offer.Ref, Reason: wire.DeclineNoSlot})
+	w.await(declined, queue.Pending)
+	quit := w.agent("two", succeed, nil, c.server.URL)
+	w.runElsewhere()
+	p.send(&wire.Heartbeat{Seq: 1, Leases: []wire.Ref{offer.Ref}}) // one that still kills a build that it has lost
+	expect[*wire.HeartbeatOK](p)
+	w.runElsewhere()
+	if err := quit(); err != nil {
+		t.Fatal(err)
+	}
+	p.sync(2)
+	id := w.submit(nil)
+	if offer := expect[*wire.Offer](p); offer.Build != id {
+		t.Errorf("offered build %v, want %v", offer.Build, id)
+	}
+}

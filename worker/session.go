@@ -35,11 +35,13 @@ type session struct {
 	slots      int
 	operations chan operation // what waits for the database
 
-	mu     sync.Mutex
-	idle   bool // wants no offers
-	busy   int  // slots that are taken by nothing that is leased
-	leases map[queue.AttemptID]*held
-	asked  map[wire.Ref]map[wire.Type]bool // what is among the operations
+	mu       sync.Mutex
+	draining bool // wants no offers any more
+	paused   bool // wants none until it resumes
+	full     bool // has declined for want of a slot, and has not said since that it has one
+	busy     int  // slots that are taken by nothing that is leased
+	leases   map[queue.AttemptID]*held
+	asked    map[wire.Ref]map[wire.Type]bool // what is among the operations
 }
 
 // An operation is a message of the worker that needs the database.
@@ -225,7 +227,7 @@ func (s *session) encode(m wire.Message) ([]byte, bool) {
 func (s *session) free() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.idle || s.conn.Ended() {
+	if s.draining || s.paused || s.full || s.conn.Ended() {
 		return 0
 	}
 	return min(s.slots-s.busy-len(s.leases), maxOffers)

@@ -41,7 +41,7 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 	if err != nil {
 		return s.failed("session not opened", err)
 	}
-	s.id, s.worker, s.slots, s.idle = id, hello.Worker, hello.Slots, hello.Draining
+	s.id, s.worker, s.slots, s.draining = id, hello.Worker, hello.Slots, hello.Draining
 	s.operations = make(chan operation, 4*(s.slots+len(hello.Running)+4))
 	s.log = s.log.With("session", int64(id))
 	decisions, starts, err := s.adopt(ctx, hello.Running)
@@ -130,10 +130,13 @@ func (s *session) receive(ctx context.Context, data []byte) error {
 		return s.later(m.Ref, m, func(ctx context.Context) { s.decline(ctx, m) })
 	case *wire.Finished:
 		return s.later(m.Ref, m, func(ctx context.Context) { s.finished(ctx, m) })
-	case *wire.Drain, *wire.Pause:
-		s.setIdle(true)
+	case *wire.Drain:
+		s.set(&s.draining, true)
+	case *wire.Pause:
+		s.set(&s.paused, true)
 	case *wire.Resume:
-		s.setIdle(false)
+		s.set(&s.paused, false)
+		s.hub.queue.Wake()
 	case *wire.StateReport:
 		s.log.Debug("worker reports", "build", m.Build, "epoch", m.Epoch, "phase", m.Phase)
 	case *wire.Error:
@@ -142,13 +145,11 @@ func (s *session) receive(ctx context.Context, data []byte) error {
 	return nil // the rest asks for nothing
 }
 
-func (s *session) setIdle(idle bool) {
+// set changes one of the reasons for which s gets no offers.
+func (s *session) set(reason *bool, holds bool) {
 	s.mu.Lock()
-	s.idle = idle
-	s.mu.Unlock()
-	if !idle {
-		s.hub.queue.Wake()
-	}
+	defer s.mu.Unlock()
+	*reason = holds
 }
 
 // heartbeat renews leases from memory. It is not answered once this process may be taken for dead: then the worker's leases run out
@@ -159,7 +160,8 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 	}
 	ok := &wire.HeartbeatOK{Seq: m.Seq, Lease: wire.MillisOf(s.hub.opts.Lease)}
 	s.mu.Lock()
-	s.idle, s.busy = m.Draining, max(0, s.slots-m.FreeSlots-len(m.Leases))
+	s.draining, s.busy = m.Draining, max(0, s.slots-m.FreeSlots-len(m.Leases))
+	s.full = s.full && m.FreeSlots == 0
 	for _, ref := range m.Leases {
 		l := s.leases[queue.AttemptID(ref)]
 		if l == nil {
@@ -218,8 +220,11 @@ func (s *session) decline(ctx context.Context, m *wire.Decline) {
 		return // not this worker's to give back, or not any more
 	}
 	s.log.Info("build declined", "build", m.Build, "epoch", m.Epoch, "reason", string(m.Reason), "message", string(m.Message))
-	if m.Reason == wire.DeclineDraining {
-		s.setIdle(true)
+	switch m.Reason {
+	case wire.DeclineDraining:
+		s.set(&s.draining, true)
+	case wire.DeclineNoSlot:
+		s.set(&s.full, true)
 	}
 	if err := s.hub.queue.Release(ctx, id); err != nil && !errors.Is(err, queue.ErrStaleLease) {
 		s.log.Warn("decline not written down; the offer runs out by itself", "build", m.Build, "epoch", m.Epoch, "error", err)
