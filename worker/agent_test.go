@@ -168,6 +168,32 @@ func TestAgentUnknownStart(t *testing.T) {
 	}
 }
 
+// TestAgentFinishedOKTooEarly has an answer come before the report that it is for.
+func TestAgentFinishedOKTooEarly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := newFakeController(t)
+	started, proceed := make(chan struct{}), make(chan struct{})
+	c.agent(w, func(ctx context.Context, _ worker.Job) (worker.Result, error) {
+		close(started)
+		<-proceed
+		return worker.Result{}, ctx.Err()
+	}, nil)
+	p, _ := c.welcome(t, keep)
+	offer := newOffer()
+	p.send(offer)
+	expect[*wire.Accept](p)
+	p.send(&wire.Start{Ref: offer.Ref, Lease: 10_000})
+	receive(t, "the start", started)
+	p.send(&wire.FinishedOK{Ref: offer.Ref})
+	p.send(newOffer())
+	expect[*wire.Decline](p) // the slot is taken as before
+	close(proceed)
+	if end := expect[*wire.Finished](p); end.Ref != offer.Ref || end.Outcome != wire.OutcomeSucceeded {
+		t.Errorf("finished %+v", end)
+	}
+}
+
 // TestAgentLateStart starts an attempt so late that its lease, which counts from the first accept, is over already.
 func TestAgentLateStart(t *testing.T) {
 	t.Parallel()

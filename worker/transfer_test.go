@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slipway-build/slipway/internal/token"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
 	"github.com/slipway-build/slipway/worker/wire"
@@ -119,7 +120,7 @@ func TestTokens(t *testing.T) {
 	mine, good := one.take()
 	foreign, other := two.take()
 	body := `{"name":"a","size":0,"sha256":"` + digest("").String() + `"}`
-	everything := func(ref wire.Ref, token string, want int) {
+	everything := func(ref wire.Ref, text string, want int) {
 		t.Helper()
 		for _, request := range []string{"GET /source", "POST /artifacts", "PUT /artifacts/a"} {
 			method, path, _ := strings.Cut(request, " ")
@@ -127,7 +128,7 @@ func TestTokens(t *testing.T) {
 			if method == http.MethodPost {
 				content = body
 			}
-			answer := c.do(t, method, attemptURL(ref)+path, token, content, func(r *http.Request) {
+			answer := c.do(t, method, attemptURL(ref)+path, text, content, func(r *http.Request) {
 				r.Header.Set("Repr-Digest", reprDigest(""))
 			})
 			if good := answer.Status < 300; good != (want == 0) || !good && answer.Status != want {
@@ -139,6 +140,7 @@ func TestTokens(t *testing.T) {
 	everything(mine.Ref, "nonsense", 401)
 	everything(mine.Ref, secret+"_one", 401)
 	everything(mine.Ref, other.Reveal(), 401)
+	everything(mine.Ref, token.New(mine.Build, mine.Epoch).Reveal(), 401) // of the right form, with another secret
 	everything(foreign.Ref, good.Reveal(), 401)
 	everything(wire.Ref{Build: mine.Build, Epoch: mine.Epoch + 1}, good.Reveal(), 401)
 	everything(wire.Ref{Build: queue.NewID(), Epoch: 1}, good.Reveal(), 401)
