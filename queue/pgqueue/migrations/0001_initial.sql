@@ -137,6 +137,7 @@ CREATE TABLE {schema}log_chunk (
 	PRIMARY KEY (build_id, epoch, start)
 );
 
+-- Names are listed in the order of their bytes, whatever the order of the database's own language.
 CREATE TABLE {schema}artifact (
 	build_id uuid NOT NULL REFERENCES {schema}build,
 	epoch bigint NOT NULL CHECK (epoch >= 1),
@@ -144,7 +145,7 @@ CREATE TABLE {schema}artifact (
 	created_at timestamptz NOT NULL,
 	committed boolean NOT NULL DEFAULT false,
 	project text NOT NULL CHECK (project <> ''),
-	name text NOT NULL CHECK (name <> ''),
+	name text COLLATE "C" NOT NULL CHECK (name <> ''),
 	digest bytea NOT NULL CHECK (octet_length(digest) = 32),
 	PRIMARY KEY (build_id, epoch, name)
 );
