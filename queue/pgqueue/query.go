@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strconv"
@@ -65,7 +66,7 @@ func (b *Backend) send(ctx context.Context, sql string, args []any, read func(pg
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	batch := new(pgx.Batch)
-	batch.Queue(prologueSQL, serverLimit(ctx))
+	batch.Queue(prologueSQL, serverLimit{ctx})
 	batch.Queue(sql, args...)
 	results := b.db.SendBatch(ctx, batch)
 	_, err := results.Exec()
@@ -84,7 +85,7 @@ func (b *Backend) transact(ctx context.Context, do func(ctx context.Context, tx 
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, b.db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, prologueSQL, serverLimit(ctx)); err != nil {
+		if _, err := tx.Exec(ctx, prologueSQL, serverLimit{ctx}); err != nil {
 			return err
 		}
 		return do(ctx, tx)
@@ -97,11 +98,14 @@ func (b *Backend) bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, b.timeout)
 }
 
-// serverLimit returns how long the server may take: less than is left, so that its word arrives before the connection is given up.
-func serverLimit(ctx context.Context) string {
-	deadline, _ := ctx.Deadline()
+// A serverLimit is an argument: how long the server may take. It is less than is left of ctx, so that the server's word arrives before
+// the connection is given up; and it is worked out when the argument is sent, because there may have been a wait for the connection.
+type serverLimit struct{ ctx context.Context }
+
+func (l serverLimit) Value() (driver.Value, error) {
+	deadline, _ := l.ctx.Deadline()
 	left := time.Until(deadline)
-	return milliseconds(left - max(left/10, min(left/2, 200*time.Millisecond)))
+	return milliseconds(left - max(left/10, min(left/2, 200*time.Millisecond))), nil
 }
 
 // milliseconds writes a limit as the server reads it. Zero would mean no limit.
