@@ -67,7 +67,8 @@ type Transitions interface {
 	Cancel(ctx context.Context, project string, id ID, reason string, force time.Duration, now time.Time) (State, error)
 
 	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once. If it
-	// returns without More, nothing is left that was due when it began, but for what others were moving.
+	// returns without More, nothing is left that was due when it began, but for what others were moving. With an error it may have made
+	// a part of its changes: it returns the counts of that part.
 	//
 	// Held builds are queued in the call that makes their class. A build whose offer ran out avoids the worker for rules.Avoid;
 	// one whose offer ended with its session does not. A Running build past its deadline is TimedOut, even if its session is lost

@@ -112,19 +112,16 @@ const maintainLimit = 512
 // Maintain does what is due: builds whose class is new or whose back-off is over are queued, those past a deadline end, leases
 // of lost sessions are swept. Some process must call it every second or so; any number may. It sweeps leases only if this process
 // has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are taken away after an outage of
-// the database that kept everybody from reporting.
+// the database that kept everybody from reporting. With an error it returns what was done nevertheless.
 func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
 	rules := Rules{
 		Controller: q.controller, Grace: q.opts.Grace, Retry: q.opts.retry(), Avoid: q.opts.Avoid, Limit: maintainLimit,
 	}
 	done, err := q.backend.Maintain(ctx, rules, time.Time{})
-	if err != nil {
-		return Maintained{}, wrap("maintain", ID{}, err)
-	}
 	if done.Queued+done.Released+done.Requeued > 0 {
 		q.Wake()
 	}
-	return done, nil
+	return done, wrap("maintain", ID{}, err)
 }
 
 // clone keeps a session's facts apart from its caller's.

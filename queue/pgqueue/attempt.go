@@ -43,6 +43,8 @@ WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})`
 
 // Accept implements [queue.Transitions].
 func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
 	c := acceptColumns(accepts, nil)
 	done, err := collect(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks)
 	if err != nil || len(done) == len(accepts) {

@@ -108,6 +108,8 @@ WHERE a.build_id = ANY($1::uuid[]) AND a.result IS NOT NULL`
 
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry queue.Retry, now time.Time) ([]queue.Finished, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
 	c := completionColumns(ends)
 	done, err := collect(ctx, b, scanEnd, b.sql.finish, ending(now, retry,
 		c.builds, c.epochs, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums)...)

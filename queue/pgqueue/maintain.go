@@ -160,13 +160,14 @@ DELETE FROM {schema}controller WHERE id = ANY(ARRAY(
 		LIMIT 512 FOR UPDATE SKIP LOCKED) z
 	LIMIT $2))`
 
-// Maintain implements [queue.Transitions]. It moves at most 512 builds of each kind, even if the rules allow more.
+// Maintain implements [queue.Transitions]. It moves at most 512 builds of each kind, even if the rules allow more. Each kind has a
+// transaction of its own: after an error those before it have been made.
 func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time) (queue.Maintained, error) {
 	r := round{Backend: b, Rules: rules, now: now}
 	r.Limit = min(r.Limit, sweepLimit)
 	for _, step := range []func(context.Context) error{r.expire, r.takeBack, r.end, r.sweep, r.admit, r.forget} {
 		if err := step(ctx); err != nil {
-			return queue.Maintained{}, err
+			return r.done, err
 		}
 	}
 	return r.done, nil
@@ -261,14 +262,20 @@ func (r *round) intern(ctx context.Context) error {
 	if err != nil || !missing[0] {
 		return err
 	}
-	return r.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	var made int
+	err = r.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", r.lockName("intern")); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, r.sql.intern, r.Limit)
-		r.done.Interned = int(tag.RowsAffected())
+		made = int(tag.RowsAffected())
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	r.done.Interned = made
+	return nil
 }
 
 func (r *round) forget(ctx context.Context) error {

@@ -22,8 +22,8 @@ type Options struct {
 	// database, each in its schema. Default: "slipway".
 	Schema string
 	// Timeout bounds each operation, from asking the pool for a connection to the end of the commit; a context that ends earlier
-	// wins. The server, too, gives up a statement, a little earlier, so that nothing is left waiting for a lock. [Backend.Migrate] is
-	// not bounded by it. Default: 5 s.
+	// wins. The server, too, gives up a statement, a little earlier, so that nothing is left waiting for a lock. It bounds each of the
+	// transactions of [Backend.Maintain], and not [Backend.Migrate]. Default: 5 s.
 	Timeout time.Duration
 }
 
