@@ -48,8 +48,10 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 	if err != nil {
 		return s.failed("leases not adopted", err)
 	}
-	welcome := s.welcome(decisions)
-	if !s.send(ctx, welcome) {
+	if !s.hub.alive() {
+		return s.failed("no leases granted", ErrUnavailable)
+	}
+	if !s.send(ctx, s.welcome(decisions)) {
 		return errGone
 	}
 	for _, ref := range starts {
@@ -204,14 +206,17 @@ func (h *Hub) encodeOffer(o queue.Offer) ([]byte, error) {
 
 func (s *session) accept(ctx context.Context, m *wire.Accept) {
 	id := queue.AttemptID(m.Ref)
-	switch err := s.hub.queue.Accept(ctx, s.id, id, m.TokenHash); {
-	case err == nil:
-		s.remember(id)
-		s.send(ctx, &wire.Start{Ref: m.Ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
-		s.log.Info("build started", "build", m.Build, "epoch", m.Epoch)
-	default:
+	if err := s.hub.queue.Accept(ctx, s.id, id, m.TokenHash); err != nil {
 		s.refuse(ctx, m, m.Ref, err)
+		return
 	}
+	s.remember(id)
+	if !s.hub.alive() {
+		s.refuse(ctx, m, m.Ref, ErrUnavailable) // it accepts again until the answer is start or the lease is over
+		return
+	}
+	s.send(ctx, &wire.Start{Ref: m.Ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
+	s.log.Info("build started", "build", m.Build, "epoch", m.Epoch)
 }
 
 func (s *session) decline(ctx context.Context, m *wire.Decline) {
@@ -225,6 +230,7 @@ func (s *session) decline(ctx context.Context, m *wire.Decline) {
 		s.set(&s.draining, true)
 	case wire.DeclineNoSlot:
 		s.set(&s.full, true)
+	case wire.DeclinePreflight, wire.DeclineUnsupported: // which say something of this build, not of the next
 	}
 	if err := s.hub.queue.Release(ctx, id); err != nil && !errors.Is(err, queue.ErrStaleLease) {
 		s.log.Warn("decline not written down; the offer runs out by itself", "build", m.Build, "epoch", m.Epoch, "error", err)
