@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 
 	"github.com/slipway-build/slipway/queue"
@@ -46,7 +45,7 @@ var problems = []struct {
 	{ErrUnauthorized, http.StatusUnauthorized, "unauthorized", "The credential is missing, wrong, or no longer good."},
 	{ErrForbidden, http.StatusForbidden, "forbidden", "The credential does not allow this."},
 	{queue.ErrNotFound, http.StatusNotFound, "not_found", "There is no such object."},
-	{fs.ErrNotExist, http.StatusNotFound, "not_found", "There is no such object."},
+	{ErrBlobNotFound, http.StatusNotFound, "not_found", "There is no such object."},
 	{queue.ErrStaleLease, http.StatusConflict, "stale_lease", "The attempt's lease is over."},
 	{queue.ErrFinished, http.StatusConflict, "finished", "The build has finished."},
 	{queue.ErrConflict, http.StatusConflict, "conflict", "An object of that name exists with other content."},

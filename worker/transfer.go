@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"net/http"
 	"strings"
@@ -93,7 +92,7 @@ func (h *Hub) reserve(r *http.Request, lease queue.Lease, a newArtifact) (presen
 	}
 	size, err := h.blobs.Stat(r.Context(), lease.Project, a.SHA256)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrBlobNotFound):
 		return false, nil
 	case err != nil:
 		return false, err

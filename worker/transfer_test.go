@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -294,7 +296,8 @@ func TestUploadOfStaleLease(t *testing.T) {
 func TestProblemsSurviveTheWire(t *testing.T) {
 	for _, sentinel := range []error{
 		queue.ErrInvalid, queue.ErrNotFound, queue.ErrStaleLease, queue.ErrFinished, queue.ErrConflict, queue.ErrGap,
-		worker.ErrUnauthorized, worker.ErrForbidden, worker.ErrUnavailable, worker.ErrBlobTooLarge, worker.ErrBlobMismatch, worker.ErrNoSpace,
+		worker.ErrUnauthorized, worker.ErrForbidden, worker.ErrUnavailable, worker.ErrBlobNotFound, worker.ErrBlobTooLarge,
+		worker.ErrBlobMismatch, worker.ErrNoSpace,
 	} {
 		var sent bytes.Buffer
 		problem := worker.ProblemFor(fmt.Errorf("/secret/path: %w", sentinel))
@@ -310,6 +313,18 @@ func TestProblemsSurviveTheWire(t *testing.T) {
 	}
 	if got := worker.ProblemFor(errors.New("/secret/path")); got.Status != 500 || strings.Contains(got.Error(), "secret") {
 		t.Errorf("an unknown error is %+v", got)
+	}
+}
+
+// TestMissingSocketIsNotFinal has a database on a Unix socket that is being restarted. No object is missing: a worker would take that for
+// final.
+func TestMissingSocketIsNotFinal(t *testing.T) {
+	_, err := new(net.Dialer).DialContext(t.Context(), "unix", "no-such-socket")
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("dial: %v, want ErrNotExist", err)
+	}
+	if got := worker.ProblemFor(&queue.Error{Op: "lease", Err: err}); got.Status != http.StatusInternalServerError {
+		t.Errorf("%v is answered with %+v", err, got)
 	}
 }
 

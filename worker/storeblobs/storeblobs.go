@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/storage"
@@ -41,7 +40,7 @@ func (b blobs) Stat(ctx context.Context, project string, digest queue.Digest) (i
 // meaning puts an error of the storage under the one that it is to a hub.
 func meaning(err error) error {
 	for _, m := range []struct{ err, means error }{
-		{storage.ErrNotFound, fs.ErrNotExist},
+		{storage.ErrNotFound, worker.ErrBlobNotFound},
 		{storage.ErrInvalid, queue.ErrInvalid},
 		{storage.ErrTooLarge, worker.ErrBlobTooLarge},
 		{storage.ErrDigest, worker.ErrBlobMismatch},

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"io/fs"
 	"strings"
 	"testing"
 
@@ -44,8 +43,8 @@ func TestErrorsHaveTheirMeaning(t *testing.T) {
 		do   func() error
 		want error
 	}{
-		"stat of what is not there": {func() error { _, err := blobs.Stat(t.Context(), "web", digest); return err }, fs.ErrNotExist},
-		"open of what is not there": {func() error { _, err := blobs.Open(t.Context(), "web", digest); return err }, fs.ErrNotExist},
+		"stat of what is not there": {func() error { _, err := blobs.Stat(t.Context(), "web", digest); return err }, worker.ErrBlobNotFound},
+		"open of what is not there": {func() error { _, err := blobs.Open(t.Context(), "web", digest); return err }, worker.ErrBlobNotFound},
 		"a project that cannot be": {func() error {
 			return blobs.Put(t.Context(), "../etc", digest, 1, strings.NewReader("x"))
 		}, queue.ErrInvalid},
