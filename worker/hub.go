@@ -35,7 +35,7 @@ type Hub struct {
 
 	mu       sync.Mutex
 	running  context.Context // of Run; nil while it does not run
-	aliveTo  time.Time       // until when leases may be renewed
+	beaten   moment          // when the last beat that succeeded was begun
 	byID     map[queue.SessionID]*session
 	byWorker map[string]*session
 	lost     []queue.SessionID // sessions whose loss has not been written down yet
@@ -76,7 +76,7 @@ func (h *Hub) Ready() error {
 	if h.running == nil || h.running.Err() != nil {
 		return fmt.Errorf("worker: the hub does not run: %w", ErrUnavailable)
 	}
-	if !time.Now().Before(h.aliveTo) {
+	if !h.aliveLocked() {
 		return fmt.Errorf("worker: the hub has not reached its database in time: %w", ErrUnavailable)
 	}
 	return nil
@@ -128,7 +128,7 @@ func (h *Hub) farewell(ctx context.Context) {
 func (h *Hub) enter() (context.Context, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil || h.running.Err() != nil || !time.Now().Before(h.aliveTo) {
+	if h.running == nil || h.running.Err() != nil || !h.aliveLocked() {
 		return nil, ErrUnavailable
 	}
 	h.sessions.Add(1)
@@ -184,11 +184,16 @@ func (h *Hub) all() []*session {
 	return all
 }
 
-// alive reports whether leases may be renewed.
+// alive reports whether leases may be granted and renewed. It must be asked right before: Accept or Adopt may have taken long.
 func (h *Hub) alive() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Now().Before(h.aliveTo)
+	return h.aliveLocked()
+}
+
+// aliveLocked goes by the wall clock too: the monotonic one may have stood still while the machine slept, and the others' did not.
+func (h *Hub) aliveLocked() bool {
+	return thisMoment().since(h.beaten) < h.queue.Options().ControllerTTL
 }
 
 // writeLost tells the queue which sessions were lost. What could not be written is tried again by the next call.

@@ -27,8 +27,8 @@ func (h *Hub) beatLoop(ctx context.Context) {
 // beat renews this process's row unless the dispatch loop hangs: a hub that hands nothing out must not keep its workers.
 func (h *Hub) beat(ctx context.Context) error {
 	ttl := h.queue.Options().ControllerTTL
-	begun := time.Now()
-	if stuck := begun.Sub(h.begun) - time.Duration(h.moved.Load()); stuck > max(ttl, 30*time.Second) {
+	begun := thisMoment()
+	if stuck := begun.monotonic.Sub(h.begun) - time.Duration(h.moved.Load()); stuck > max(ttl, 30*time.Second) {
 		return fmt.Errorf("worker: nothing has been handed out for %v", stuck)
 	}
 	beat, err := h.queue.Beat(ctx)
@@ -36,7 +36,7 @@ func (h *Hub) beat(ctx context.Context) error {
 		return err
 	}
 	h.mu.Lock()
-	h.aliveTo = begun.Add(ttl)
+	h.beaten = begun
 	h.mu.Unlock()
 	for _, id := range beat.Ended {
 		if s := h.session(id); s != nil {
