@@ -392,13 +392,14 @@ func TestNewHub(t *testing.T) {
 		options *worker.HubOptions
 		want    string
 	}{
-		"defaults":                    {nil, ""},
-		"grace too short by a bit":    {&worker.HubOptions{Lease: 30 * time.Second, KillTime: 15*time.Second + 1}, "raise Grace or lower Lease"},
-		"grace just long enough":      {&worker.HubOptions{Lease: 30 * time.Second, KillTime: 15 * time.Second}, ""},
-		"lease not above heartbeat":   {&worker.HubOptions{Heartbeat: 30 * time.Second}, "HubOptions.Lease"},
-		"cancel grace too long":       {&worker.HubOptions{CancelGrace: 31 * time.Second}, "raise CancelTimeout"},
-		"window smaller than a frame": {&worker.HubOptions{LogWindow: 1000}, "HubOptions.LogWindow"},
-		"window larger than a batch":  {&worker.HubOptions{LogWindow: 8<<20 + 1}, "HubOptions.LogWindow"},
+		"defaults":                      {nil, ""},
+		"grace too short by a bit":      {&worker.HubOptions{KillTime: 10*time.Second + 1}, "raise Grace or lower Lease, KillTime or queue.Options.ControllerTTL"},
+		"grace just long enough":        {&worker.HubOptions{Lease: 30 * time.Second, KillTime: 10 * time.Second}, ""},
+		"margin above the time to live": {&worker.HubOptions{Margin: 20*time.Second + 1}, "raise Grace or lower Lease, KillTime or Margin"},
+		"lease not above heartbeat":     {&worker.HubOptions{Heartbeat: 30 * time.Second}, "HubOptions.Lease"},
+		"cancel grace too long":         {&worker.HubOptions{CancelGrace: 31 * time.Second}, "raise CancelTimeout"},
+		"window smaller than a frame":   {&worker.HubOptions{LogWindow: 1000}, "HubOptions.LogWindow"},
+		"window larger than a batch":    {&worker.HubOptions{LogWindow: 8<<20 + 1}, "HubOptions.LogWindow"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := worker.NewHub(q, w.blobs, authenticate, test.options)

@@ -46,9 +46,10 @@
 // The database gives a build to another worker at the earliest [queue.Options.Grace] (60 s) after its session was lost or its controller
 // was last alive. Hence
 //
-//	Grace ≥ Lease + KillTime + Margin        60 s ≥ 30 s + 10 s + 15 s
+//	Grace ≥ Lease + KillTime + max(Margin, ControllerTTL)        60 s ≥ 30 s + 10 s + 20 s
 //
-// is what keeps two workers from running one build at once. NewHub refuses options that break it.
+// is what keeps two workers from running one build at once; [queue.Options.ControllerTTL] is how long a controller may go on renewing
+// the leases of a session that was replaced at another one. NewHub refuses options that break it.
 //
 // # What is guaranteed
 //

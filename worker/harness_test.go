@@ -38,7 +38,7 @@ const (
 // Times that make a whole life of a worker short, and leave a busy machine some room.
 var (
 	quickQueue = queue.Options{
-		OfferTimeout: 2 * time.Second, Avoid: 50 * time.Millisecond, Grace: 3 * time.Second, Slack: 2 * time.Second,
+		OfferTimeout: 2 * time.Second, Avoid: 50 * time.Millisecond, Grace: 4500 * time.Millisecond, Slack: 2 * time.Second,
 		CancelTimeout: 5 * time.Second, ControllerTTL: 2 * time.Second, RetryBase: 10 * time.Millisecond, RetryMax: 50 * time.Millisecond,
 		Logger: slog.New(slog.DiscardHandler),
 	}

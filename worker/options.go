@@ -18,8 +18,9 @@ type HubOptions struct {
 	Lease time.Duration
 	// KillTime is how long after the end of its lease a worker may take until nothing of a build is left alive. Default: 10 s.
 	KillTime time.Duration
-	// Margin is what the queue's Grace must have above Lease and KillTime together, for delays that nobody measures.
-	// Default: half of Lease, at most 20 s.
+	// Margin is what the queue's Grace must have above Lease and KillTime together, for delays that nobody measures. If it is less than the
+	// queue's ControllerTTL that takes its place: a worker that was replaced at another controller may go on being renewed by this
+	// one until this one's time is up. Default: half of Lease, at most 20 s.
 	Margin time.Duration
 	// CancelGrace is how long after a cancel nothing of a build may be left alive. It has four fifths of that, or all but a second, to
 	// end by itself before it is killed. Default: 10 s.
@@ -82,9 +83,13 @@ func (o *HubOptions) check(q queue.Options) error {
 	if o.Lease <= o.Heartbeat {
 		return fmt.Errorf("worker: HubOptions.Lease is %v but must be longer than Heartbeat, which is %v", o.Lease, o.Heartbeat)
 	}
-	if least := o.Lease + o.KillTime + o.Margin; q.Grace < least {
-		return fmt.Errorf("worker: queue.Options.Grace is %v but must be at least Lease + KillTime + Margin = %v: "+
-			"raise Grace or lower Lease or KillTime", q.Grace, least)
+	margin, name := o.Margin, "Margin"
+	if q.ControllerTTL > margin {
+		margin, name = q.ControllerTTL, "queue.Options.ControllerTTL"
+	}
+	if least := o.Lease + o.KillTime + margin; q.Grace < least {
+		return fmt.Errorf("worker: queue.Options.Grace is %v but must be at least Lease + KillTime + %s = %v: "+
+			"raise Grace or lower Lease, KillTime or %[2]s", q.Grace, name, least)
 	}
 	if least := o.CancelGrace + o.KillTime; q.CancelTimeout < least {
 		return fmt.Errorf("worker: queue.Options.CancelTimeout is %v but must be at least CancelGrace + KillTime = %v: "+

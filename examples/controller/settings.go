@@ -108,7 +108,7 @@ func (s *settings) defineHub(f *flags) {
 	f.duration(&h.Heartbeat, "heartbeat", 10*time.Second, "`TIME` between heartbeats of a worker")
 	f.duration(&h.Lease, "lease", 30*time.Second, "`TIME` that a worker goes on without an answer to a heartbeat")
 	f.duration(&h.KillTime, "kill-time", 10*time.Second, "`TIME` that a worker may take to kill a build after its lease")
-	f.duration(&h.Margin, "margin", 15*time.Second, "`TIME` by which -grace must exceed -lease and -kill-time together")
+	f.duration(&h.Margin, "margin", 15*time.Second, "`TIME`, or else -controller-ttl, by which -grace must exceed -lease and -kill-time together")
 	f.duration(&h.CancelGrace, "cancel-grace", 10*time.Second, "`TIME` after a cancel when nothing of a build may live")
 	f.duration(&h.HelloTimeout, "hello-timeout", 10*time.Second, "`TIME` that a connection has to say who it is")
 	f.duration(&h.ReadTimeout, "read-timeout", 30*time.Second, "`TIME` that a connection may be silent")

@@ -24,7 +24,7 @@ import (
 const (
 	lease       = 8 * time.Second
 	killTime    = 2 * time.Second
-	grace       = 12 * time.Second
+	grace       = 14 * time.Second
 	cancelGrace = 3 * time.Second
 )
 
