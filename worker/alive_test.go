@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -42,3 +44,33 @@ func TestAliveByBothClocks(t *testing.T) {
 		}
 	}
 }
+
+// TestBeatBetweenPolls has a hub that asks for builds seldom, because hints come, and one that hangs.
+func TestBeatBetweenPolls(t *testing.T) {
+	h := newIdleHub(t, &HubOptions{Poll: time.Minute})
+	h.begun = time.Now().Add(-70 * time.Second) // the dispatch loop came round then
+	if err := h.beat(t.Context()); err != nil {
+		t.Errorf("a hub between two polls does not beat: %v", err)
+	}
+	h.begun = time.Now().Add(-151 * time.Second)
+	if err := h.beat(t.Context()); err == nil {
+		t.Error("a hub that hangs beats")
+	}
+}
+
+// TestBeatReconciles has the loss of a session fail to be written down: what the rows say reaches the sessions all the same.
+func TestBeatReconciles(t *testing.T) {
+	h := newIdleHub(t, nil)
+	h.begun = time.Now()
+	h.queue = queue.New(unlosable{memqueue.New()}, nil)
+	h.lost = []queue.SessionID{1}
+	if err := h.beat(t.Context()); !errors.Is(err, errUnlosable) || h.round != 1 {
+		t.Errorf("beat: %v, after reading the rows %d times, want once", err, h.round)
+	}
+}
+
+var errUnlosable = errors.New("no session can be lost")
+
+type unlosable struct{ queue.Backend }
+
+func (unlosable) LoseSessions(context.Context, []queue.SessionID, time.Time) error { return errUnlosable }

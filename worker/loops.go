@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -28,7 +29,8 @@ func (h *Hub) beatLoop(ctx context.Context) {
 func (h *Hub) beat(ctx context.Context) error {
 	ttl := h.queue.Options().ControllerTTL
 	begun := thisMoment()
-	if stuck := begun.monotonic.Sub(h.begun) - time.Duration(h.moved.Load()); stuck > max(ttl, 30*time.Second) {
+	stuck := begun.monotonic.Sub(h.begun) - time.Duration(h.moved.Load())
+	if stuck > max(ttl, 30*time.Second)+2*h.opts.Poll { // nothing need move between two polls
 		return fmt.Errorf("worker: nothing has been handed out for %v", stuck)
 	}
 	beat, err := h.queue.Beat(ctx)
@@ -43,10 +45,7 @@ func (h *Hub) beat(ctx context.Context) error {
 			s.close(wire.CloseReplaced)
 		}
 	}
-	if err := h.writeLost(ctx); err != nil {
-		return err
-	}
-	return h.reconcile(ctx)
+	return errors.Join(h.writeLost(ctx), h.reconcile(ctx))
 }
 
 // reconcile drops what sessions remember and the rows do not have any more. What was remembered only after the reading began is kept:
