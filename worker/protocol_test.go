@@ -95,6 +95,18 @@ func TestHello(t *testing.T) {
 			t.Errorf("closed with %d", code)
 		}
 	})
+	t.Run("what must be understood instead", func(t *testing.T) {
+		p := c.dial(t, "one")
+		if err := p.conn.SendControl(t.Context(), []byte(`{"t":"news","must":true}`)); err != nil {
+			t.Fatal(err)
+		}
+		if refused := expect[*wire.Error](p); refused.Code != wire.CodeUnsupported {
+			t.Errorf("answered with %+v", refused)
+		}
+		if code := p.closed(); code != wire.CloseHelloTimeout {
+			t.Errorf("closed with %d", code)
+		}
+	})
 	t.Run("something else", func(t *testing.T) {
 		p := c.dial(t, "one")
 		p.send(&wire.Heartbeat{Seq: 1})

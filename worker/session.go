@@ -29,6 +29,8 @@ type session struct {
 	identity Identity
 	log      *slog.Logger
 
+	impatience *time.Timer // closes the connection unless hello comes
+
 	// Set by hello, before anybody else knows the session.
 	id         queue.SessionID
 	worker     string
@@ -129,11 +131,10 @@ func (s *session) serve(hubCtx context.Context) {
 			s.log.Warn("loss of the session not written down; trying again", "error", err)
 		}
 	}()
-	impatience := time.AfterFunc(s.hub.opts.HelloTimeout, func() { s.close(wire.CloseHelloTimeout) })
-	defer impatience.Stop()
+	s.impatience = time.AfterFunc(s.hub.opts.HelloTimeout, func() { s.close(wire.CloseHelloTimeout) })
+	defer s.impatience.Stop()
 	err := s.conn.Run(hubCtx, func(ctx context.Context, kind ws.Kind, data []byte) error {
 		if s.id == 0 {
-			impatience.Stop()
 			err := s.hello(ctx, kind, data)
 			if err == nil && s.id != 0 {
 				operator.Go(func() { s.operate(hubCtx) })

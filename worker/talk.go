@@ -30,6 +30,7 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 	if !ok {
 		return closeError(wire.CloseProtocol)
 	}
+	s.impatience.Stop()
 	if hello.Worker != s.identity.Worker {
 		s.log.Warn("a worker's credential was used for another name", "name", hello.Worker)
 		return closeError(wire.CloseUnauthorized)
