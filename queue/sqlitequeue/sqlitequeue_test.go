@@ -58,10 +58,36 @@ func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backen
 	return migrated(t, openDB(t, path, o), o)
 }
 
+// Each case has a copy of one file that has its tables: to make them costs more than what most cases do.
 func TestBackend(t *testing.T) {
+	o := &sqlitequeue.Options{Relaxed: true}
+	file := migratedFile(t, o)
 	queuetest.Run(t, func(t *testing.T) queue.Backend {
-		return open(t, testenv.SQLite(t), &sqlitequeue.Options{Relaxed: true})
+		path := testenv.SQLite(t)
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return open(t, path, o)
 	})
+}
+
+// migratedFile returns what is in the file of a database that has its tables and nothing else.
+func migratedFile(t *testing.T, o *sqlitequeue.Options) []byte {
+	t.Helper()
+	path := testenv.SQLite(t)
+	db, err := sqlitequeue.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	migrated(t, db, o)
+	if err := db.Close(); err != nil { // which brings all into the one file
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // A single connection without any setting is enough: no call asks for a second one while it holds one, or relies on what Open sets.
