@@ -12,10 +12,14 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
+// enoughWalks are as many as take every event of the table, however they are drawn: in fewer some are missing now and then.
+const enoughWalks = 100
+
 // walkRandomly makes calls that were drawn at random and checks after each that what always holds holds.
 func walkRandomly(t *testing.T, b queue.Backend) {
 	s := newSubject(t, b)
 	walks := 0
+	events := make(map[queue.Event]int)
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience) // of one walk; there are a hundred
 		defer cancel()
@@ -23,11 +27,14 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 		walks++
 		s.pass(long) // what an earlier walk has left behind is over
 		s.reporter = rt
-		w := &walk{subject: s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight)}
+		w := &walk{subject: s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight), events: events}
 		w.sweeper = s.fresh()
 		for _, worker := range []string{"a", "b"} {
 			facts := s.facts()
 			facts.Worker = fmt.Sprintf("walker-%d-%s", walks, worker)
+			if worker == "a" {
+				facts.Controller, facts.Direct = w.sweeper, walks%4 == 0 // the other's controller is soon dead
+			}
 			w.workers = append(w.workers, facts)
 			w.sessions = append(w.sessions, s.open(facts))
 		}
@@ -40,6 +47,11 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 			w.checkAttempts(sight, w.attempts(queue.NewBuild{Project: w.project, ID: sight.build.ID}))
 		}
 	})
+	for _, e := range queue.Events() {
+		if walks >= enoughWalks && events[e] == 0 {
+			t.Errorf("%v never happened in %d walks", e, walks)
+		}
+	}
 }
 
 // A gene is a step that was drawn before it is known what there will be to choose from: each number chooses among what there is.
@@ -74,6 +86,7 @@ type walk struct {
 	claims   []queue.Claimed
 	sweeper  queue.ID
 	seen     map[queue.ID]*sight
+	events   map[queue.Event]int // how often each has happened, in all walks
 }
 
 // A sight is a build as it was seen last.

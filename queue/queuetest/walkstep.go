@@ -3,6 +3,7 @@ package queuetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -10,27 +11,37 @@ import (
 
 // calls are what a walk may do. Low numbers are drawn more often: what moves builds on comes first, so that walks get somewhere.
 var calls = []func(*walk, gene) step{
-	(*walk).acceptStep, (*walk).claimStep, (*walk).maintainStep, (*walk).finishStep, (*walk).appendStep, (*walk).adoptStep,
+	(*walk).runStep, (*walk).maintainStep, (*walk).acceptStep, (*walk).claimStep, (*walk).finishStep, (*walk).appendStep, (*walk).adoptStep,
 	(*walk).submitStep, (*walk).openStep, (*walk).loseStep, (*walk).releaseStep, (*walk).cancelStep, (*walk).artifactStep,
 }
 
 var leased = []queue.State{queue.Running, queue.Cancelling}
 
-// decode chooses the call and its arguments among what there is. While there is no build, every step makes one.
+// decode chooses the call and its arguments among what there is. While there is no build that may move, every step makes one.
 func (w *walk) decode(g gene) step {
-	if len(w.builds) == 0 {
+	if len(w.lasting()) == 0 {
 		return w.submitStep(g)
 	}
 	return calls[g.Call](w, g)
 }
 
+// lasting returns the builds that have not ended.
+func (w *walk) lasting() (builds []queue.NewBuild) {
+	for _, b := range w.builds {
+		if !w.seen[b.ID].build.State.Terminal() {
+			builds = append(builds, b)
+		}
+	}
+	return builds
+}
+
 func (w *walk) submitStep(g gene) step {
-	if len(w.builds) > 2 {
+	if len(w.lasting()) > 2 {
 		return w.maintainStep(g)
 	}
 	b := w.draft()
 	b.Project, b.Pool, b.MaxAttempts = w.project, w.project, 1+g.Detail%3
-	if g.Session == 7 {
+	if g.Session%3 == 1 {
 		b.QueueTimeout = time.Minute
 	}
 	return step{name: fmt.Sprintf("submit %v", b.ID), do: func() {
@@ -43,21 +54,77 @@ func (w *walk) submitStep(g gene) step {
 func (w *walk) maintainStep(g gene) step {
 	d := g.delay()
 	return step{name: fmt.Sprintf("maintain after %v", d), do: func() {
-		w.pass(d)
 		if g.Build > 0 {
-			w.beat(w.sweeper)
+			w.stayFresh(d)
+		} else {
+			w.pass(d)
 		}
 		rules := w.rules()
 		rules.Controller = w.sweeper
-		w.maintain(rules)
+		w.moved(w.maintain(rules))
 	}}
+}
+
+// stayFresh lets time pass, at the end of which the sweeper has been alive without a gap for as much of a grace as it lasts.
+func (w *walk) stayFresh(d time.Duration) {
+	w.Helper()
+	w.pass(max(0, d-grace))
+	w.beat(w.sweeper)
+	for left := min(d, grace); left > 0; left -= ttl {
+		w.pass(min(left, ttl))
+		w.beat(w.sweeper)
+	}
+}
+
+// moved notes what Maintain has made happen.
+func (w *walk) moved(m queue.Maintained) {
+	w.events[queue.EventQueueTimeout] += m.Expired
+	w.events[queue.EventRelease] += m.Released
+	w.events[queue.EventDeadline] += m.TimedOut
+	w.events[queue.EventCancelDeadline] += m.Canceled
+	w.events[queue.EventSessionLost] += m.Requeued + m.Lost
+}
+
+// happened notes an event that moved a build, if it did: it was in that state before.
+func (w *walk) happened(e queue.Event, build queue.ID, before ...queue.State) {
+	if slices.Contains(before, w.seen[build].build.State) {
+		w.events[e]++
+	}
 }
 
 func (w *walk) claimStep(g gene) step {
 	session := w.session(g)
 	return step{name: fmt.Sprintf("claim for session %d", session), do: func() {
-		w.claims = append(w.claims, w.claim(w.builds[0], session)...)
+		w.claimed(session)
 	}}
+}
+
+// runStep claims with every session and accepts what was claimed.
+func (w *walk) runStep(gene) step {
+	return step{name: "claim and accept", do: func() {
+		for _, session := range w.sessions[max(0, len(w.sessions)-4):] {
+			for _, c := range w.claimed(session) {
+				if w.accepts(acceptance(c.AttemptID, c.Session)) {
+					w.events[queue.EventAccept]++
+				}
+			}
+		}
+	}}
+}
+
+// claimed claims one build for a session.
+func (w *walk) claimed(session queue.SessionID) []queue.Claimed {
+	w.Helper()
+	claimed := w.claim(w.builds[0], session)
+	for _, c := range claimed {
+		event := queue.EventClaim
+		if w.get(queue.NewBuild{Project: w.project, ID: c.Build}).State == queue.Running {
+			event = queue.EventStart
+		}
+		w.events[event]++
+	}
+	w.claims = append(w.claims, claimed...)
+	return claimed
 }
 
 func (w *walk) acceptStep(g gene) step {
@@ -68,7 +135,11 @@ func (w *walk) acceptStep(g gene) step {
 	return step{
 		name: fmt.Sprintf("accept %v for session %d", c.AttemptID, c.Session), fence: c.AttemptID,
 		needs: []queue.State{queue.Offered, queue.Running, queue.Cancelling},
-		do:    func() { w.accepts(acceptance(c.AttemptID, c.Session)) },
+		do: func() {
+			if w.accepts(acceptance(c.AttemptID, c.Session)) {
+				w.happened(queue.EventAccept, c.Build, queue.Offered)
+			}
+		},
 	}
 }
 
@@ -78,7 +149,9 @@ func (w *walk) releaseStep(g gene) step {
 		return w.claimStep(g)
 	}
 	return step{name: fmt.Sprintf("release %v", c.AttemptID), fence: c.AttemptID, needs: []queue.State{queue.Offered}, do: func() {
-		w.releases(c.AttemptID)
+		if w.releases(c.AttemptID) {
+			w.happened(queue.EventRelease, c.Build, queue.Offered)
+		}
 	}}
 }
 
@@ -89,7 +162,9 @@ func (w *walk) finishStep(g gene) step {
 	}
 	outcome := pick([]queue.State{queue.Lost, queue.Succeeded, queue.Lost, queue.Failed, queue.Canceled, queue.TimedOut}, g.Detail)
 	return step{name: fmt.Sprintf("finish %v as %v", c.AttemptID, outcome), fence: c.AttemptID, needs: leased, do: func() {
-		w.finish(report(c.AttemptID, outcome))
+		if w.finish(report(c.AttemptID, outcome)) != 0 {
+			w.happened(queue.EventFinish, c.Build, leased...)
+		}
 	}}
 }
 
@@ -98,6 +173,7 @@ func (w *walk) cancelStep(g gene) step {
 	return step{name: fmt.Sprintf("cancel %v", b.ID), do: func() {
 		if _, err := w.Cancel(w.ctx, b.Project, b.ID, "not wanted", force, w.now); !errors.Is(err, queue.ErrFinished) {
 			w.must(err)
+			w.happened(queue.EventCancel, b.ID, queue.Pending, queue.Offered, queue.Running)
 		}
 	}}
 }
