@@ -58,7 +58,7 @@ func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backen
 	return migrated(t, openDB(t, path, o), o)
 }
 
-// Each case has a copy of one file that has its tables: to make them costs more than what most cases do.
+// Each case has a copy of one file that has its tables: to make them for each would be a seventh of the work.
 func TestBackend(t *testing.T) {
 	o := &sqlitequeue.Options{Relaxed: true}
 	file := migratedFile(t, o)
