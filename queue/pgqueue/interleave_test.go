@@ -415,6 +415,36 @@ func TestNoDeadlock(t *testing.T) {
 	}
 }
 
+// Accept and Release take offers in one order, too.
+func TestNoDeadlockAmongAnswers(t *testing.T) {
+	s := newStage(t)
+	for range 10 {
+		var accepts []queue.Acceptance
+		var releases []queue.AttemptID
+		for range 8 {
+			id := s.offered()
+			accepts = append(accepts, queue.Acceptance{AttemptID: id, Session: s.session, TokenHash: queue.Digest{1}})
+			releases = append(releases, id)
+		}
+		slices.Reverse(releases)
+		back := slices.Clone(accepts)
+		slices.Reverse(back)
+		var calls sync.WaitGroup
+		for _, call := range []func() error{
+			func() error { _, err := s.Accept(t.Context(), accepts, now); return err },
+			func() error { _, err := s.Accept(t.Context(), back, now); return err },
+			func() error { _, err := s.Release(t.Context(), releases, time.Hour, now); return err },
+		} {
+			calls.Go(func() {
+				if err := call(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+	}
+}
+
 // together writes the logs of attempts, byte by byte, adopts them again and again, and finishes them, always all at once.
 func (s *stage) together(ids []queue.AttemptID) {
 	chunks := make([]queue.LogChunk, len(ids))

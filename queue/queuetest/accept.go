@@ -52,6 +52,21 @@ var acceptCases = []testCase{
 		},
 	},
 	{
+		"AgainIsNoExtension",
+		"Accept starts the run timeout; accepting again changes nothing.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			session := s.worker()
+			id := s.running(b, session)
+			s.pass(runTimeout)
+			s.accept(id, session)
+			s.pass(slack + time.Second)
+			s.maintain(s.rules())
+			s.wantState(b, queue.TimedOut)
+		},
+	},
+	{
 		"OtherHash",
 		"Accepting again returns the attempt with the same hash only.",
 		func(s *subject) {
@@ -163,6 +178,19 @@ var releaseCases = []testCase{
 				s.Errorf("build is %s", describe(got))
 			}
 			s.wantHead(b, 1)
+		},
+	},
+	{
+		"KeepsItsWorker",
+		"A build names the worker that holds it or held it last, if that did no more than decline it.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			facts := s.facts()
+			s.releases(s.offered(b, s.open(facts)))
+			if got := s.get(b).Worker; got != facts.Worker {
+				s.Errorf("worker is %q, want %q", got, facts.Worker)
+			}
 		},
 	},
 	{

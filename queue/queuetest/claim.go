@@ -86,6 +86,23 @@ var claimCases = []testCase{
 		},
 	},
 	{
+		"OrderInABatch",
+		"Builds that are submitted together, and so have one rank, are claimed in the order of their ids.",
+		func(s *subject) {
+			builds := s.drafts(6)
+			builds[0], builds[4] = builds[4], builds[0]
+			builds[1], builds[3] = builds[3], builds[1]
+			s.submit(builds...)
+			s.maintain(s.rules())
+			session := s.worker()
+			var got []queue.ID
+			for range builds {
+				got = append(got, s.claimIDs(builds[0], session)...)
+			}
+			s.wantIDs("claims", got, sorted(ids(builds)))
+		},
+	},
+	{
 		"OneBuildASlot",
 		"A session stands in a demand once for each idle slot: no session gets more builds than it has slots there.",
 		func(s *subject) {

@@ -260,6 +260,37 @@ var maintainCases = []testCase{
 		},
 	},
 	{
+		"OwnClock",
+		"The zero time stands for the backend's own clock.",
+		func(s *subject) {
+			s.now = time.Time{}
+			begun := time.Now().Add(-time.Hour) // the clock may be another machine's
+			late, b := s.draft(), s.draft()
+			late.QueueTimeout = time.Millisecond
+			s.must(s.Submit(s.ctx, []queue.NewBuild{late, b}, s.now))
+			for s.get(late).State != queue.Expired && s.ctx.Err() == nil {
+				s.maintain(s.rules())
+			}
+			session := s.worker()
+			s.beat(queue.NewID())
+			id := s.running(b, session)
+			s.append(id, 0, "text")
+			s.reserve(queue.NewArtifact{AttemptID: id, Name: "name"})
+			s.ends(report(id, queue.Succeeded), queue.Succeeded)
+			got, rows := s.get(b), s.attempts(b)
+			last := begun
+			for _, at := range []time.Time{got.CreatedAt, got.StartedAt, got.FinishedAt, begun.Add(2 * time.Hour)} {
+				if at.Before(last) {
+					s.Errorf("%v comes before %v: build is %s", at, last, describe(got))
+				}
+				last = at
+			}
+			if len(rows) != 1 || !rows[0].StartedAt.Equal(got.StartedAt) || !rows[0].EndedAt.Equal(got.FinishedAt) {
+				s.Errorf("attempts are %+v, build is %s", rows, describe(got))
+			}
+		},
+	},
+	{
 		"Idle",
 		"Maintain moves along whatever is due and nothing else.",
 		func(s *subject) {

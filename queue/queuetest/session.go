@@ -118,6 +118,44 @@ var sessionCases = []testCase{
 		},
 	},
 	{
+		"ReplaceLost",
+		"OpenSession ends any other session of the worker: it is lost from now on, if it was not already.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			facts := s.facts()
+			session := s.open(facts)
+			s.running(b, session)
+			sweeper := s.fresh()
+			s.alive(grace, sweeper, facts.Controller)
+			s.must(s.LoseSessions(s.ctx, []queue.SessionID{session}, s.now))
+			s.alive(grace/2, sweeper, facts.Controller)
+			s.open(facts)
+			s.sweep(sweeper, grace/2+time.Second, facts.Controller)
+			s.wantState(b, queue.Pending)
+		},
+	},
+	{
+		"EndedIsReplaced",
+		"Beat tells of the sessions that newer sessions of the same workers have replaced, not of those that were lost.",
+		func(s *subject) {
+			facts := s.facts()
+			s.beat(facts.Controller)
+			want := func(ended ...queue.SessionID) {
+				s.Helper()
+				if got := s.beat(facts.Controller).Ended; !slices.Equal(got, ended) {
+					s.Errorf("sessions %v have ended, want %v", got, ended)
+				}
+			}
+			s.must(s.LoseSessions(s.ctx, []queue.SessionID{s.open(facts)}, s.now))
+			want()
+			replaced := s.open(facts)
+			want()
+			s.open(facts)
+			want(replaced)
+		},
+	},
+	{
 		"OffersOfEndedSessions",
 		"Maintain takes back the offers of sessions that have ended; the build does not avoid the worker.",
 		func(s *subject) {
