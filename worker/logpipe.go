@@ -21,6 +21,7 @@ type logPipe struct {
 	window int64
 	log    *slog.Logger
 	ready  chan struct{}
+	failed bool // of run: the last try to store something
 
 	mu      sync.Mutex
 	waiting map[queue.AttemptID]*stretch
@@ -64,6 +65,12 @@ func (s *session) receiveLog(ctx context.Context, data []byte) error {
 func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.add(s, id, offset, data)
+	wake(p.ready)
+}
+
+// add is put for callers that hold the lock.
+func (p *logPipe) add(s *session, id queue.AttemptID, offset int64, data []byte) {
 	w := p.waiting[id]
 	switch {
 	case w == nil || w.session != s || offset < w.offset:
@@ -79,7 +86,6 @@ func (p *logPipe) put(s *session, id queue.AttemptID, offset int64, data []byte)
 		}
 		w.data = append(w.data, fresh...)
 	}
-	wake(p.ready)
 }
 
 // drop forgets what a session sent for an attempt that it does not hold any more.
@@ -91,7 +97,7 @@ func (p *logPipe) drop(s *session, id queue.AttemptID) {
 	}
 }
 
-// run writes batches until ctx ends. A batch that fails is tried again: its senders wait at the end of their windows.
+// run writes batches until ctx ends. What cannot be stored is tried again: its senders wait at the end of their windows.
 func (p *logPipe) run(ctx context.Context) {
 	for {
 		select {
@@ -100,7 +106,7 @@ func (p *logPipe) run(ctx context.Context) {
 		case <-p.ready:
 		}
 		for batch := p.take(); len(batch) > 0 && ctx.Err() == nil; batch = p.take() {
-			p.write(ctx, batch)
+			p.write(ctx, batch, false)
 		}
 	}
 }
@@ -122,16 +128,35 @@ func (p *logPipe) take() map[queue.AttemptID]*stretch {
 	return batch
 }
 
-// write stores a batch and tells the senders how much is stored.
-func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch) {
+// write stores a batch, or what of it can be stored, and tells the senders how much is stored. The batch may be a part of another one.
+func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch, part bool) {
 	chunks := make([]queue.LogChunk, 0, len(batch))
 	for id, w := range batch {
 		chunks = append(chunks, queue.LogChunk{AttemptID: id, Offset: w.offset, Data: w.data})
 	}
-	lengths, err := p.append(ctx, chunks)
-	if err != nil {
-		return // the end of ctx
+	lengths, err := p.append(ctx, chunks, part)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil && len(batch) > 1:
+		// Perhaps it is one chunk that cannot be stored. The others shall not wait for it.
+		for half := range slices.Chunk(chunks, (len(chunks)+1)/2) {
+			stretches := make(map[queue.AttemptID]*stretch, len(half))
+			for _, c := range half {
+				stretches[c.AttemptID] = batch[c.AttemptID]
+			}
+			p.write(ctx, stretches, true)
+		}
+		return
+	case err != nil:
+		p.putBack(batch)
+		return
 	}
+	p.answer(batch, lengths)
+}
+
+// answer tells the senders of a batch how much is stored.
+func (p *logPipe) answer(batch map[queue.AttemptID]*stretch, lengths []queue.LogLength) {
 	stored := make(map[queue.AttemptID]int64, len(lengths))
 	for _, l := range lengths {
 		stored[l.AttemptID] = l.Length
@@ -150,18 +175,47 @@ func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch)
 	}
 }
 
-// append stores chunks, however long that takes.
-func (p *logPipe) append(ctx context.Context, chunks []queue.LogChunk) ([]queue.LogLength, error) {
-	for wait, tries := 100*time.Millisecond, 0; ; wait = min(2*wait, 5*time.Second) {
+// putBack has a batch that could not be stored wait again, in front of what has come since.
+func (p *logPipe) putBack(batch map[queue.AttemptID]*stretch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, w := range batch {
+		next := p.waiting[id]
+		p.waiting[id] = w
+		if next != nil {
+			p.add(next.session, id, next.offset, next.data)
+			p.waiting[id].gap = p.waiting[id].gap || next.gap
+		}
+	}
+}
+
+// append stores chunks. After a few failures it gives up if there may be others that can be stored: some of the chunks, those that these
+// are a part of, or what waits meanwhile.
+func (p *logPipe) append(ctx context.Context, chunks []queue.LogChunk, part bool) ([]queue.LogLength, error) {
+	const few = 3
+	for wait, tries := 100*time.Millisecond, 1; ; wait, tries = min(2*wait, 5*time.Second), tries+1 {
 		lengths, err := p.queue.AppendLogs(ctx, chunks)
 		if err == nil {
+			p.failed = false
 			return lengths, nil
 		}
-		if tries++; tries == 1 {
+		if !p.failed {
 			p.log.Error("logs not stored; trying again", "builds", len(chunks), "error", err)
 		}
+		p.failed = true
 		if !sleep(ctx, pause(wait, nil)) {
 			return nil, err
 		}
+		if tries >= few && (part || len(chunks) > 1 || p.othersWait(chunks[0].AttemptID)) {
+			return nil, err
+		}
 	}
+}
+
+// othersWait reports whether anything waits that is not of that attempt.
+func (p *logPipe) othersWait(id queue.AttemptID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, own := p.waiting[id]
+	return len(p.waiting) > 1 || len(p.waiting) == 1 && !own
 }

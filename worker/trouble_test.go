@@ -1,6 +1,10 @@
 package worker_test
 
 import (
+	"bytes"
+	"context"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,4 +69,50 @@ func TestNoLeaseFromDeadController(t *testing.T) {
 	eventually(t, "the controller is alive", func() bool { return c.hub.Ready() == nil })
 	p.send(&wire.Accept{Ref: offer.Ref, TokenHash: queue.Digest{1}})
 	expect[*wire.Start](p)
+}
+
+// A poisonedBackend stores no log that has poison in it, nor what comes with it, until it is cured.
+type poisonedBackend struct {
+	queue.Backend
+	cured atomic.Bool
+}
+
+func (b *poisonedBackend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, now time.Time) ([]queue.LogLength, error) {
+	poisoned := func(c queue.LogChunk) bool { return bytes.Contains(c.Data, []byte("poison")) }
+	if !b.cured.Load() && slices.ContainsFunc(chunks, poisoned) {
+		return nil, errDatabase
+	}
+	return b.Backend.AppendLogs(ctx, chunks, now)
+}
+
+// TestPoisonedLog has one log that cannot be stored: the others are, also those in the same batches, and nothing of it is lost.
+func TestPoisonedLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	poisoned := &poisonedBackend{Backend: w.backend}
+	w.backend = poisoned
+	c := w.controller(func(o *worker.HubOptions) { o.ReadTimeout = patient })
+	var peers []*peer
+	var refs []wire.Ref
+	for _, name := range []string{"one", "two", "three"} {
+		p := c.dial(t, name)
+		p.enter(name, queue.NewID())
+		w.submit(nil)
+		offer, _ := p.take()
+		peers, refs = append(peers, p), append(refs, offer.Ref)
+	}
+	peers[0].sendLog(refs[0], 0, "poison")
+	for i := range int64(3) {
+		for j := 1; j < len(peers); j++ {
+			peers[j].sendLog(refs[j], 4*i, "good")
+		}
+		peers[0].sendLog(refs[0], 6+i, ".")
+		for j := 1; j < len(peers); j++ {
+			if ack := expect[*wire.LogAck](peers[j]); ack.Offset != 4*(i+1) {
+				t.Errorf("acknowledged %d bytes, want %d", ack.Offset, 4*(i+1))
+			}
+		}
+	}
+	poisoned.cured.Store(true)
+	eventually(t, "the log is stored when it can be", func() bool { return string(w.readLog(refs[0].Build)) == "poison..." })
 }
