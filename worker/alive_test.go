@@ -73,4 +73,6 @@ var errUnlosable = errors.New("no session can be lost")
 
 type unlosable struct{ queue.Backend }
 
-func (unlosable) LoseSessions(context.Context, []queue.SessionID, time.Time) error { return errUnlosable }
+func (unlosable) LoseSessions(context.Context, []queue.SessionID, time.Time) error {
+	return errUnlosable
+}

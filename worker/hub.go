@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker/wire"
 )
@@ -34,7 +32,8 @@ type Hub struct {
 	moved    atomic.Int64   // how long after that the dispatch loop last came round
 
 	mu       sync.Mutex
-	running  context.Context // of Run; nil while it does not run
+	running  context.Context // of Run; nil before
+	ended    bool            // that context has
 	beaten   moment          // when the last beat that succeeded was begun
 	byID     map[queue.SessionID]*session
 	byWorker map[string]*session
@@ -73,7 +72,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.routes.Serve
 func (h *Hub) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil || h.running.Err() != nil {
+	if h.running == nil || h.ended {
 		return fmt.Errorf("worker: the hub does not run: %w", ErrUnavailable)
 	}
 	if !h.aliveLocked() {
@@ -85,24 +84,19 @@ func (h *Hub) Ready() error {
 // Run serves until ctx ends; then it closes every connection as going away, which leaves the workers' builds running for another
 // controller to adopt, and returns nil. It may be called once.
 func (h *Hub) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	if err := h.start(ctx); err != nil {
 		return err
 	}
-	var loops errgroup.Group
-	loops.Go(func() error { h.beatLoop(ctx); return nil })
-	loops.Go(func() error { h.dispatchLoop(ctx); return nil })
-	loops.Go(func() error { h.cancelLoop(ctx); return nil })
-	loops.Go(func() error { h.maintainLoop(ctx); return nil })
-	loops.Go(func() error { h.logs.run(ctx); return nil })
-	err := loops.Wait() // the loops end with ctx
-	h.mu.Lock()
-	//nolint:staticcheck // Whoever is inside enter has been counted when this lock is had, and nobody is counted after.
-	h.mu.Unlock()
+	var loops sync.WaitGroup
+	for _, loop := range []func(context.Context){h.beatLoop, h.dispatchLoop, h.cancelLoop, h.maintainLoop, h.logs.run} {
+		loops.Go(func() { loop(ctx) })
+	}
+	<-ctx.Done()
+	h.end()
+	loops.Wait()
 	h.sessions.Wait() // connections end with ctx too
 	h.farewell(ctx)
-	return err
+	return nil
 }
 
 func (h *Hub) start(ctx context.Context) error {
@@ -113,6 +107,13 @@ func (h *Hub) start(ctx context.Context) error {
 	}
 	h.running, h.begun = ctx, time.Now()
 	return nil
+}
+
+// end lets no more connections in. Those that were let in have been counted when it returns.
+func (h *Hub) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
 }
 
 // farewell writes down the sessions that ended with Run, so that their offers are pending again at once.
@@ -128,7 +129,7 @@ func (h *Hub) farewell(ctx context.Context) {
 func (h *Hub) enter() (context.Context, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running == nil || h.running.Err() != nil || !h.aliveLocked() {
+	if h.running == nil || h.ended || !h.aliveLocked() {
 		return nil, ErrUnavailable
 	}
 	h.sessions.Add(1)
