@@ -273,6 +273,7 @@ func (a *Agent) windDown(mute bool) {
 	giveUp := func() {
 		for _, t := range a.all() {
 			t.drop(ErrShutdown)
+			t.close()
 		}
 	}
 	if mute {

@@ -93,6 +93,9 @@ func (t *attempt) await() bool {
 	repeat := time.NewTicker(t.agent.opts.Repeat)
 	defer repeat.Stop()
 	for {
+		if t.dropped() {
+			return false
+		}
 		t.accept()
 		select {
 		case <-t.started:
@@ -129,20 +132,25 @@ func (t *attempt) start(length time.Duration) {
 	}
 }
 
-// decide does what a controller has decided after a reconnect.
-func (t *attempt) decide(l *link, d wire.Decision) {
+// decide does what a controller has decided after a reconnect. It reports false if the controller wants to keep what is not there any
+// more.
+func (t *attempt) decide(l *link, d wire.Decision) bool {
 	t.shipment.goTo(d.LogOffset)
 	switch d.Action {
-	case wire.ActionKeep:
+	case wire.ActionKeep, wire.ActionCancel:
+		if !t.reprieve() {
+			return false
+		}
 		t.renew(l.hello, l.welcome.Lease.Duration())
-	case wire.ActionCancel:
-		t.renew(l.hello, l.welcome.Lease.Duration())
-		t.cancelBuild(t.offer.Limits.CancelGrace.Duration())
+		if d.Action == wire.ActionCancel {
+			t.cancelBuild(t.offer.Limits.CancelGrace.Duration())
+		}
 	case wire.ActionAbandon:
 		t.log.Warn("lease lost: the controller says so")
 		t.drop(ErrLeaseLost)
 	case wire.ActionResendResult: // which every new connection makes it do
 	}
+	return true
 }
 
 // renew counts the lease from when a message was sent that has been answered.
@@ -202,14 +210,36 @@ func (t *attempt) shutDown() {
 	}
 }
 
-// drop kills what runs and has nothing more said of the attempt.
+// drop kills what runs of an attempt that is not this worker's any more. Until it is dead it has its slot, and is in hello; then it is
+// forgotten without a word.
 func (t *attempt) drop(reason error) {
 	t.mu.Lock()
 	t.stale = true
 	t.mu.Unlock()
 	t.stop(reason)
 	t.killNow()
-	t.close()
+	t.poke()
+}
+
+func (t *attempt) dropped() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stale
+}
+
+// dying reports whether something of a dropped attempt may be alive.
+func (t *attempt) dying() bool { return t.stale && !t.quiet && t.stage != wire.StageAccepted }
+
+// reprieve makes a dropped attempt this worker's again, because a controller says so: it dies nevertheless, but then is reported. It
+// reports false if it is too late for that.
+func (t *attempt) reprieve() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stale && !t.dying() {
+		return false
+	}
+	t.stale = false
+	return true
 }
 
 func (t *attempt) killNow() { t.killing.Do(func() { close(t.kill) }) }
@@ -219,12 +249,26 @@ func (t *attempt) close() { t.closing.Do(func() { close(t.over) }) }
 // poke has the attempt say again what it last said.
 func (t *attempt) poke() { wake(t.again) }
 
-// running describes the attempt for hello. It reports false for one that is not this worker's any more.
+// running describes the attempt for hello. It reports false for one that was dropped.
 func (t *attempt) running() (wire.Running, bool) {
 	length, _ := t.spool.size()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return wire.Running{Ref: t.ref, State: t.stage, LogLen: length, Exit: t.exit}, !t.stale
+}
+
+// lingering describes attempts that were dropped and may not be dead yet, for hello: what hello does not name runs nowhere, as far as a
+// controller knows, and may be given to another worker once its grace is over. Heartbeats do not name them, so that nothing renews them.
+func (a *Agent) lingering() (all []wire.Running) {
+	for _, t := range a.all() {
+		described, _ := t.running()
+		t.mu.Lock()
+		if t.dying() {
+			all = append(all, described)
+		}
+		t.mu.Unlock()
+	}
+	return all
 }
 
 // phase tells people how far the attempt is.

@@ -66,6 +66,7 @@ func (a *Agent) connect(ctx context.Context, base *url.URL) (lasted bool, err er
 		beats: make(chan struct{}, 1), ready: make(chan struct{}), sent: make(map[int64]moment),
 	}
 	hello := a.hello()
+	hello.Running = append(hello.Running, a.lingering()...)
 	l.hello = thisMoment()
 	l.send(ctx, hello)
 
@@ -188,7 +189,7 @@ func (l *link) receive(ctx context.Context, kind ws.Kind, data []byte) error {
 		return closeError(wire.CloseProtocol)
 	}
 	if welcome, ok := m.(*wire.Welcome); ok && l.welcome == nil {
-		l.welcomed(welcome)
+		l.welcomed(ctx, welcome)
 		return nil
 	}
 	if l.welcome == nil {
@@ -199,12 +200,14 @@ func (l *link) receive(ctx context.Context, kind ws.Kind, data []byte) error {
 }
 
 // welcomed brings what the agent runs in line with what the controller knows, and lets it speak.
-func (l *link) welcomed(m *wire.Welcome) {
+func (l *link) welcomed(ctx context.Context, m *wire.Welcome) {
 	l.welcome = m
 	l.watch(l.hello)
 	for _, d := range m.Decisions {
-		if t := l.agent.attempt(d.Ref); t != nil {
-			t.decide(l, d)
+		t := l.agent.attempt(d.Ref)
+		known := t != nil && t.decide(l, d)
+		if !known && (d.Action == wire.ActionKeep || d.Action == wire.ActionCancel) {
+			l.giveBack(ctx, d.Ref, "the attempt had been dropped when the controller decided to keep it")
 		}
 	}
 	l.agent.controller.Store(l.base)
@@ -222,6 +225,7 @@ func (l *link) act(ctx context.Context, m wire.Message) {
 	case *wire.Offer:
 		if reason := l.agent.take(l, m); reason != "" {
 			l.send(ctx, &wire.Decline{Ref: m.Ref, Reason: reason})
+			l.soon() // the controller has another idea of the slots
 		}
 	case *wire.Start:
 		l.start(ctx, m)
@@ -259,9 +263,12 @@ func (l *link) start(ctx context.Context, m *wire.Start) {
 		t.start(m.Lease.Duration())
 		return
 	}
-	l.send(ctx, &wire.Finished{
-		Ref: m.Ref, Outcome: wire.OutcomeLost, Reason: "the worker no longer waited for the start", LogSHA256: queue.Digest(sha256.Sum256(nil)),
-	})
+	l.giveBack(ctx, m.Ref, "the worker no longer waited for the start")
+}
+
+// giveBack has an attempt that this worker does not have attempted again.
+func (l *link) giveBack(ctx context.Context, ref wire.Ref, reason wire.Text) {
+	l.send(ctx, &wire.Finished{Ref: ref, Outcome: wire.OutcomeLost, Reason: reason, LogSHA256: queue.Digest(sha256.Sum256(nil))})
 }
 
 func (l *link) heartbeatOK(ctx context.Context, m *wire.HeartbeatOK) {
@@ -298,10 +305,11 @@ func (l *link) refused(m *wire.Error) {
 	}
 }
 
-// stale stops an attempt that is not this worker's any more.
+// stale stops an attempt that is not this worker's any more. The controller takes its slot for free, which it is not yet.
 func (l *link) stale(ref wire.Ref) {
 	if t := l.agent.attempt(ref); t != nil {
 		t.log.Warn("lease lost: the controller says so")
 		t.drop(ErrLeaseLost)
+		l.soon()
 	}
 }

@@ -119,6 +119,9 @@ func (t *attempt) report(end *wire.Finished) {
 	defer repeat.Stop()
 	missing := end.PartialReason
 	for {
+		if t.dropped() {
+			return
+		}
 		if limit, ok := t.shipment.arrived(); ok {
 			t.finish(end, limit, string(missing))
 		}
