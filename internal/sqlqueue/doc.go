@@ -64,10 +64,12 @@
 //	  log_sha256      digest, null unless the worker reported it
 //	  log_complete    flag
 //
-//	log_head          made by the first append; its length is the truth about what is stored
+//	log_head          made by the first append, in PostgreSQL by the end of an attempt that never wrote, too; its length is
+//	                  the truth about what is stored
 //	  build_id, epoch primary key
 //	  length          bigint, bytes
 //	  closed          flag: the attempt has ended
+//	  tail            bigint, PostgreSQL only: where the bytes of the newest append begin, -1 if it stored none
 //
 //	log_chunk
 //	  build_id, epoch, start  primary key; start is the offset of the first byte

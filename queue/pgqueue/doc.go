@@ -11,8 +11,8 @@
 //
 // # What it guarantees
 //
-// It does what [queue.Backend] says. A change is one statement, in rare cases one short transaction, and is made wholly or not at all; when
-// a method returns nil the change is as durable as the server's settings make a commit. A build is claimed by one session
+// It does what [queue.Backend] says. A change is one statement, that of Adopt one short transaction, and is made wholly or not at all;
+// Maintain makes several changes, each of its own. When a method returns nil the change is as durable as the server's settings make a commit. A build is claimed by one session
 // only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout. Leases,
 // deadlines and ranks go by the database's clock, not by those of the processes.
 //

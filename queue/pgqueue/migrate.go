@@ -22,17 +22,15 @@ var (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrations holds what [Backend.Migrate] runs, for those who review it or run it with a tool of their own: files named
+// Migrations returns what [Backend.Migrate] runs, for those who review it or run it with a tool of their own: files named
 // 0001_initial.sql and so on, each in plain SQL but for {schema}, which stands for the quoted name of the schema and a dot. A file's
 // first line names the lowest version of this package's schema that a program must know to work with the result.
-var Migrations = sqlFiles()
-
-func sqlFiles() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
+func Migrations() fs.FS {
+	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		panic(err) // the name is a constant
+		panic(err) // the directory is part of the program
 	}
-	return sub
+	return files
 }
 
 // Migrate makes the schema and its tables, or brings them up to the version of this program; it does nothing if they are. It may be

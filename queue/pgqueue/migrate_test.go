@@ -178,13 +178,13 @@ func TestMigrateWaitsAsLongAsItsContext(t *testing.T) {
 }
 
 func TestMigrationsAreReadable(t *testing.T) {
-	names, err := fs.Glob(pgqueue.Migrations, "*.sql")
+	names, err := fs.Glob(pgqueue.Migrations(), "*.sql")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("names are %v, %v", names, err)
 	}
 	db := testenv.Postgres(t) // where a tool of somebody else runs them
 	for i, name := range names {
-		text, err := fs.ReadFile(pgqueue.Migrations, name)
+		text, err := fs.ReadFile(pgqueue.Migrations(), name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func newBackend(db database, cold *bun.DB, opts Options) (*Backend, error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = 5 * time.Second
 	}
-	migrations, err := sqlqueue.LoadMigrations(Migrations)
+	migrations, err := sqlqueue.LoadMigrations(Migrations())
 	if err != nil {
 		return nil, fmt.Errorf("pgqueue: %w", err)
 	}
