@@ -68,8 +68,12 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 	}
 	var err error
 	t.spool, err = newSpool(filepath.Join(t.dir, "log"), min(a.opts.SpoolMax, o.Limits.LogCap), t.shipment.poke)
+	if err != nil {
+		return nil, err
+	}
+	t.spool.hide(t.token.Reveal())
 	t.shipment.spool = t.spool
-	return t, err
+	return t, nil
 }
 
 // run carries the attempt through.
