@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -41,6 +42,9 @@ func (r *Reader) List(ctx context.Context, f queue.Filter) ([]queue.Build, error
 		Where("b.project = ?", f.Project).OrderExpr("b.id DESC").Limit(int64(f.Limit))
 	if len(f.States) > 0 {
 		q = q.Where("b.state IN (?)", bun.List(StoredAs(f.States...)))
+		if !slices.ContainsFunc(f.States, queue.State.Terminal) {
+			q = q.Where("b.finished_at IS NULL") // there is an index of those: they are few among all that a project has built
+		}
 	}
 	if f.Pool != "" {
 		q = q.Where("b.pool = ?", f.Pool)

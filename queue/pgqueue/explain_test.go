@@ -207,6 +207,22 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestOpenBuildsAreListedByAnIndexOfTheirOwn checks that a list of what has not ended does not walk all that has.
+func TestOpenBuildsAreListedByAnIndexOfTheirOwn(t *testing.T) {
+	_, db := open(t)
+	fill(t, db, 1, 20000)
+	analyze(t, db)
+	pool, plans := watch(t, db)
+	b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
+	_, err := b.List(t.Context(), queue.Filter{Project: "project1", States: []queue.State{queue.Offered, queue.Running}, Limit: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan := strings.Join(plans.take(), "\n"); !strings.Contains(plan, "build_open") {
+		t.Errorf("the plan is\n%s", plan)
+	}
+}
+
 // TestPlansMadeWhenTablesWereSmall checks the plans that a connection made when there was little or nothing, and still uses.
 func TestPlansMadeWhenTablesWereSmall(t *testing.T) {
 	for _, rows := range []int{0, 1000, 5000} {

@@ -98,6 +98,7 @@ func checkPlans(t *testing.T, b *Backend) {
 			"Get":      {"autoindex_slipway_build_1"},
 			"List":     {"slipway_build_project (project=?)"},
 			"ListPage": {"slipway_build_project (project=? AND id<?)"},
+			"ListOpen": {"slipway_build_open (project=? AND id<?)"},
 			"Specs":    {"autoindex_slipway_build_1"},
 			"Classes":  {"INTEGER PRIMARY KEY"},
 		}[name])
@@ -131,10 +132,14 @@ func readerPlans(t *testing.T, b *Backend) map[string]string {
 	}{
 		{"Get", func() error { _, err := reader.Get(t.Context(), "p", id); return err }},
 		{"List", func() error {
-			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: pending, Limit: 50})
+			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: queue.States(), Limit: 50})
 			return err
 		}},
 		{"ListPage", func() error {
+			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Before: id, Limit: 50})
+			return err
+		}},
+		{"ListOpen", func() error {
 			_, err := reader.List(t.Context(), queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})
 			return err
 		}},

@@ -100,6 +100,7 @@ CREATE INDEX build_deadline ON {schema}build (state, deadline) WHERE session_id 
 CREATE INDEX build_cancelling ON {schema}build (session_id) WHERE state = 4;
 -- Lists.
 CREATE INDEX build_project ON {schema}build (project, id);
+CREATE INDEX build_open ON {schema}build (project, id) WHERE finished_at IS NULL;
 
 CREATE TABLE {schema}attempt (
 	build_id uuid NOT NULL REFERENCES {schema}build,

@@ -82,6 +82,7 @@ CREATE TABLE {schema}build (
 ) STRICT;
 
 CREATE INDEX {schema}build_project ON {schema}build (project, id);
+CREATE INDEX {schema}build_open ON {schema}build (project, id) WHERE finished_at IS NULL;
 CREATE INDEX {schema}build_new ON {schema}build (rank, id) WHERE state = {held} AND class_id IS NULL;
 CREATE INDEX {schema}build_due ON {schema}build (not_before) WHERE state = {held} AND not_before IS NOT NULL;
 CREATE INDEX {schema}build_queued ON {schema}build (class_id, rank, id) WHERE state = {queued};
