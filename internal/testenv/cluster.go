@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -137,9 +138,7 @@ func serverArgs(dir string, o *Options) []string {
 		"full_page_writes":        durable,
 		"log_min_messages":        "warning",
 	}
-	for name, value := range o.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, o.Settings)
 	args := []string{"-D", filepath.Join(dir, "data")}
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)
