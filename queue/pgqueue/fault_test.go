@@ -409,7 +409,7 @@ func TestMaintainStopsAtAnError(t *testing.T) {
 	m.met()
 }
 
-// TestOpenSessionTriesAgain has others open sessions of the worker just before.
+// TestOpenSessionTriesAgain has others open sessions of the worker, and forget the controller, just before.
 func TestOpenSessionTriesAgain(t *testing.T) {
 	open := func(m *mock, err error) {
 		sent(func(s *statements) string { return s.openSession }, func() *pgxmock.Rows {
@@ -419,6 +419,7 @@ func TestOpenSessionTriesAgain(t *testing.T) {
 	m := newMock(t)
 	for range 2 {
 		open(m, &pgconn.PgError{Code: "23505", ConstraintName: "session_live"})
+		open(m, &pgconn.PgError{Code: "23503", ConstraintName: "session_controller_id_fkey"})
 	}
 	open(m, nil)
 	if id, err := m.OpenSession(t.Context(), queue.NewSession{Worker: "w"}, never); err != nil || id != 7 {

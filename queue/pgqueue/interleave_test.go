@@ -415,6 +415,26 @@ func TestNoDeadlock(t *testing.T) {
 	}
 }
 
+// A controller that is forgotten while it opens a session is made again.
+func TestOpenSessionOfAForgottenController(t *testing.T) {
+	s := newStage(t)
+	n := queue.NewSession{Controller: queue.NewID(), Worker: "other", Instance: "i", Pools: []string{"pool"}, Slots: 1}
+	_, err := s.Beat(t.Context(), n.Controller, time.Second, now)
+	s.must(err)
+	tx, err := s.db.Pool.Begin(t.Context())
+	s.must(err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(t.Context(), "DELETE FROM "+s.db.Schema+".controller WHERE id = $1", n.Controller.String())
+	s.must(err)
+	var call sync.WaitGroup
+	var openErr error
+	call.Go(func() { _, openErr = s.OpenSession(t.Context(), n, now) })
+	s.waiting(1)
+	s.must(tx.Commit(t.Context()))
+	call.Wait()
+	s.must(openErr)
+}
+
 // Accept and Release take offers in one order, too.
 func TestNoDeadlockAmongAnswers(t *testing.T) {
 	s := newStage(t)

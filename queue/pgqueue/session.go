@@ -63,11 +63,17 @@ func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.
 		if err == nil {
 			return ids[0], nil
 		}
-		// The other's session was not there yet when this statement began; it is now.
-		if reply, ok := errors.AsType[*pgconn.PgError](err); !ok || reply.ConstraintName != "session_live" || ctx.Err() != nil {
+		if ctx.Err() != nil || !overtaken(err) {
 			return 0, err
 		}
 	}
+}
+
+// overtaken reports whether OpenSession failed because of what was not there yet when its statement began and is now: another's session
+// of the worker, or the end of a controller that was about to be forgotten.
+func overtaken(err error) bool {
+	reply, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (reply.ConstraintName == "session_live" || reply.ConstraintName == "session_controller_id_fkey")
 }
 
 const loseSessionsSQL = `
