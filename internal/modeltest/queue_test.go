@@ -29,7 +29,7 @@ var (
 func TestQueue(t *testing.T) {
 	first := *seed
 	if first == 0 {
-		first = uint64(rand.Uint32()) //nolint:gosec // reproducible, not secret
+		first = uint64(rand.Uint32())
 	}
 	for i := range *runs {
 		n := first + uint64(i)
@@ -75,7 +75,7 @@ var retry = queue.Retry{Base: 5 * time.Second, Max: 20 * time.Second, Avoid: avo
 
 func compare(t *testing.T, seed uint64) {
 	c := &comparison{
-		T: t, Rand: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // reproducible, not secret
+		T: t, Rand: rand.New(rand.NewPCG(seed, 0)),
 		subjects:    []*subject{{Backend: memqueue.New(), name: "memqueue"}, openSQLite(t), openPostgres(t)},
 		now:         time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		controllers: []queue.ID{queue.NewID(), queue.NewID(), queue.NewID()},
