@@ -55,6 +55,8 @@ type invocation struct {
 	key     string // if there is no file
 	keyFile string
 	project string
+	// projectFlag tells that the project was named on the command line, for this command and no other.
+	projectFlag bool
 }
 
 // invocation adds the environment to what was given on the command line.
@@ -64,7 +66,7 @@ func (c *commandLine) invocation(ctx context.Context, getenv func(string) string
 		url:     cmp.Or(c.URL, getenv("SLIPWAY_URL"), defaultURL),
 		key:     getenv("SLIPWAY_KEY"),
 		keyFile: cmp.Or(c.KeyFile, getenv("SLIPWAY_KEY_FILE")),
-		project: cmp.Or(c.Project, getenv("SLIPWAY_PROJECT")),
+		project: cmp.Or(c.Project, getenv("SLIPWAY_PROJECT")), projectFlag: c.Project != "",
 	}
 }
 

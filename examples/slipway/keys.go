@@ -80,9 +80,12 @@ func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
 	if k.Worker != "" && auth.Role(k.Role) != auth.Worker {
 		return n, usage("--worker is for role worker")
 	}
-	subject := in.project
+	subject := ""
 	switch auth.Role(k.Role) {
 	case auth.Worker:
+		if in.projectFlag {
+			return n, usage("--project is for roles submitter and viewer: a worker runs builds of every project, in its pools")
+		}
 		if err := queue.CheckName("--worker", k.Worker); err != nil {
 			return n, usage("%s", rule(err))
 		}
@@ -93,7 +96,10 @@ func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
 	case auth.Submitter, auth.Viewer:
 		n.Project = cmp.Or(in.project, "default")
 		subject = n.Project
-	default: // an admin has every project
+	default:
+		if in.projectFlag {
+			return n, usage("--project is for roles submitter and viewer: an admin has every project")
+		}
 	}
 	n.Name = cmp.Or(k.Name, strings.TrimSpace(k.Role+" "+subject))
 	return n, nil
