@@ -26,7 +26,7 @@ type createKeyCommand struct {
 	ExpiresIn time.Duration `placeholder:"TIME" help:"How long the key is good, such as 720h. Default: until it is revoked."`
 	Output    string        `short:"o" placeholder:"FILE" help:"Write the key to a new file that only you can read, instead of printing it."`
 
-	Role string `arg:"" enum:"admin,submitter,viewer,worker" help:"What the key is for: admin, submitter, viewer or worker. Submitters and viewers belong to the project named by --project."`
+	Role string `arg:"" enum:"admin,submitter,viewer,worker" help:"What the key is for: admin, submitter, viewer or worker. Submitters and viewers belong to the project that --project must name."`
 }
 
 // Run creates a key.
@@ -94,8 +94,10 @@ func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
 			n.Pools = []string{queue.DefaultPool}
 		}
 	case auth.Submitter, auth.Viewer:
-		n.Project = cmp.Or(in.project, "default")
-		subject = n.Project
+		if in.project == "" {
+			return n, usage("a %s belongs to one project: name it with --project or SLIPWAY_PROJECT", k.Role)
+		}
+		n.Project, subject = in.project, in.project
 	default:
 		if in.projectFlag {
 			return n, usage("--project is for roles submitter and viewer: an admin has every project")

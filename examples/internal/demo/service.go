@@ -80,7 +80,7 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	d.say("the controller is at %s, with its queue in %s", d.url, database)
 	d.submitKey = d.path("submit.key")
-	if err := d.createKey(ctx, d.submitKey, string(auth.Submitter)); err != nil {
+	if err := d.createKey(ctx, d.submitKey, string(auth.Submitter), "--project", "default"); err != nil {
 		return err
 	}
 	agent, err := d.startAgent(ctx, "first")
