@@ -86,7 +86,12 @@ func (t *attempt) run() {
 	shipping, arrived := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() { t.shipment.run(shipping) })
-	t.report(t.perform())
+	if end := t.perform(); end != nil {
+		t.report(end)
+	} else {
+		t.log.Error("the build cannot be killed: nothing is reported, so that no other worker starts it while it lives")
+		<-t.over
+	}
 	arrived()
 	work.Wait()
 }

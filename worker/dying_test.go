@@ -2,11 +2,13 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
 	"github.com/slipway-build/slipway/worker/wire"
 )
@@ -136,5 +138,24 @@ func TestKeepsWhatIsGone(t *testing.T) {
 	})
 	if end := expect[*wire.Finished](p); end.Ref != offer.Ref || end.Outcome != wire.OutcomeLost {
 		t.Errorf("finished %+v", end)
+	}
+}
+
+// TestNotKilled looks at a build that cannot be killed: it is not given to anybody else, and ends when its time is over.
+func TestNotKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	options := quickQueue
+	options.Slack = 200 * time.Millisecond
+	c := w.controllerOn(options, nil)
+	tried := make(chan struct{}, 2)
+	w.agent("one", func(context.Context, worker.Job) (worker.Result, error) {
+		tried <- struct{}{}
+		return worker.Result{}, fmt.Errorf("pid 7: %w", worker.ErrNotKilled)
+	}, nil, c.server.URL)
+	id := w.submit(func(p *queue.Params) { p.RunTimeout = 300 * time.Millisecond })
+	receive(t, "the attempt", tried)
+	if b := w.end(id); b.State != queue.TimedOut || b.Epoch != 1 {
+		t.Errorf("the build is %v at epoch %d, want it timed out at its first", b.State, b.Epoch)
 	}
 }

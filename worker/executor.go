@@ -32,12 +32,17 @@ type Executor interface {
 	// closed it kills at once. Run still returns a Result in both cases.
 	//
 	// An error means that the attempt could not be run at all or that its result is not known: a bad spec (wrap
-	// [ErrBadSpec]), a machine without the tools, a lost child. A command that ran and failed is a Result.
+	// [ErrBadSpec]), a machine without the tools, a lost child; or that it could not be ended (wrap [ErrNotKilled]). A command that ran
+	// and failed is a Result.
 	Run(ctx context.Context, job Job) (Result, error)
 }
 
 // ErrBadSpec is wrapped by an [Executor] that cannot make sense of a build's spec. The build fails; it is not retried.
 var ErrBadSpec = errors.New("worker: build spec not understood")
+
+// ErrNotKilled is wrapped by an [Executor] that has given up killing an attempt of which something is still alive. The agent reports
+// nothing then, so that the build is not started elsewhere: it ends as timed out, or canceled, when its time is over.
+var ErrNotKilled = errors.New("worker: build not killed")
 
 // A Job is what an [Executor] is given to run.
 type Job struct {

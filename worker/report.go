@@ -14,12 +14,18 @@ import (
 	"github.com/slipway-build/slipway/worker/wire"
 )
 
-// perform runs the attempt and uploads what came of it. It returns the report without what is said of the log.
+// perform runs the attempt and uploads what came of it. It returns the report without what is said of the log, or nil if the attempt
+// lives on and must not be reported: it keeps its slot and its lease until the controller ends it for good, at the latest when its
+// run timeout is over.
 func (t *attempt) perform() *wire.Finished {
 	ctx, cancel := context.WithTimeoutCause(t.ctx, t.offer.Limits.RunTimeout.Duration(), ErrTimeout)
 	defer cancel()
 	t.checkLease(thisMoment()) // the start may have been long in coming
 	result, err := t.execute(ctx)
+	if errors.Is(err, ErrNotKilled) {
+		t.spool.close()
+		return nil
+	}
 	cause := context.Cause(ctx)
 	t.mu.Lock()
 	t.quiet = true

@@ -20,7 +20,7 @@ var (
 	ErrGuardianLost = errors.New("procexec: guardian lost")
 	// ErrNotKilled says that processes of the build withstood SIGKILL for [Options.KillTimeout]: they belong to another
 	// user, or wait inside the kernel.
-	ErrNotKilled = errors.New("procexec: build not killed")
+	ErrNotKilled = fmt.Errorf("procexec: %w", worker.ErrNotKilled)
 )
 
 // What [Options] fields that are zero mean.
