@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// flags is a set of flags in groups. Each can also be set by an environment variable.
+// flags is a set of flags in groups. Each but -version can also be set by an environment variable.
 type flags struct {
 	*flag.FlagSet
 	groups []group
@@ -58,6 +58,9 @@ func (f *flags) size(field *int64, name string, value int64, usage string) {
 	f.Var((*size)(field), f.listed(name), usage)
 }
 
+// versionFlag has no variable: SLIPWAY_VERSION is what an image or a unit may well call the version that it runs.
+const versionFlag = "version"
+
 // environment names the variable that stands for a flag.
 func environment(name string) string {
 	if name == "database" {
@@ -82,8 +85,11 @@ func (f *flags) parse(args []string, getenv func(string) string) error {
 	var err error
 	f.VisitAll(func(fl *flag.Flag) {
 		name := environment(fl.Name)
+		if given[fl.Name] || fl.Name == versionFlag || err != nil {
+			return
+		}
 		value := getenv(name)
-		if given[fl.Name] || value == "" || err != nil {
+		if value == "" {
 			return
 		}
 		if setErr := fl.Value.Set(value); setErr != nil {

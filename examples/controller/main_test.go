@@ -432,13 +432,13 @@ func TestHelpAndVersion(t *testing.T) {
 // TestPrecedence: a flag wins over its variable, which wins over the default.
 func TestPrecedence(t *testing.T) {
 	getenv := func(name string) string {
-		return map[string]string{"SLIPWAY_LEASE": "40s", "SLIPWAY_MAX_SOURCE": "3MiB", "SLIPWAY_DATA": "", "SLIPWAY_MIGRATE": "false"}[name]
+		return map[string]string{"SLIPWAY_LEASE": "40s", "SLIPWAY_MAX_SOURCE": "3MiB", "SLIPWAY_DATA": "", "SLIPWAY_MIGRATE": "false", "SLIPWAY_VERSION": "true"}[name]
 	}
 	s, err := readSettings([]string{"--lease=50s", "-grace", "2m"}, getenv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.hub.Lease != 50*time.Second || s.queue.Grace != 2*time.Minute || s.server.MaxSource != 3<<20 || s.data != "./slipway-data" || s.migrate {
+	if s.hub.Lease != 50*time.Second || s.queue.Grace != 2*time.Minute || s.server.MaxSource != 3<<20 || s.data != "./slipway-data" || s.migrate || s.version {
 		t.Errorf("got %+v", s)
 	}
 	if s, err = readSettings(nil, getenv); err != nil || s.hub.Lease != 40*time.Second {

@@ -64,7 +64,7 @@ func (s *settings) define(f *flags) {
 	f.duration(&s.server.ProbeEvery, "probe-every", time.Second, "`TIME` that an answer of /readyz is good for")
 	f.DurationVar(&s.drainDelay, f.listed("drain-delay"), 0, "`TIME` between not being ready and shutting down")
 	f.duration(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`TIME` that requests have to finish at a shutdown")
-	f.choice(&s.version, "version", false, "print the version and exit")
+	f.choice(&s.version, versionFlag, false, "print the version and exit")
 
 	f.group("Data")
 	f.text(&s.data, "data", "./slipway-data", "`DIR` for the SQLite files and the storage; one controller at a time")
@@ -176,7 +176,7 @@ func writeHelp(w io.Writer) {
 Keeps builds in a queue, gives them to agents and serves the HTTP API.
 
 The admin key is set by SLIPWAY_ADMIN_KEY or -admin-key-file: at least 32 characters that nobody can guess, for example of
-openssl rand -hex 32. Every flag can be set by a variable as well: -retry-base by SLIPWAY_RETRY_BASE, -database by
+openssl rand -hex 32. Every flag but -version can be set by a variable as well: -retry-base by SLIPWAY_RETRY_BASE, -database by
 SLIPWAY_DATABASE_URL. A flag wins over its variable. TIME is like 500ms, 30s or 1h; SIZE is like 500MiB, 4GiB or a number of bytes.
 
 Exit codes: 0 after a signal, 1 failure, 2 usage, 3 settings that are refused.
