@@ -1,5 +1,5 @@
-// Package storage keeps blobs: sources, artifacts and logs of builds. A blob is
-// a sequence of bytes that never changes, named by its SHA-256 digest within a
+// Package storage keeps blobs: sources and artifacts of builds. A blob is a
+// sequence of bytes that never changes, named by its SHA-256 digest within a
 // project. The package knows bytes only. Names, owners, quotas and whether a
 // blob is still wanted are rows of a database that is elsewhere.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// Blobs keeps the bytes of sources and artifacts for a [Hub]. An adapter over a storage is a few lines in a host.
+// Blobs keeps the bytes of sources and artifacts for a [Hub]. Package storeblobs makes one of a storage.Store.
 // Its methods may be called concurrently.
 //
 // Errors are those declared here; what else goes wrong is the storage's own trouble, which passes.

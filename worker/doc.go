@@ -70,7 +70,10 @@
 //   - An Agent that is killed loses the builds that it ran; what it had spooled of their logs and not sent is lost with them.
 //   - The lease keeps two attempts apart only if the Executor does what it says and no clock runs more than [HubOptions.Margin] wrong
 //     within a lease. The fence, which keeps what an old attempt does from counting, needs neither.
+//   - A worker is authenticated when it connects. One whose credential is revoked goes on until its connection ends.
 //   - The Hub limits no rates, and stores what it is sent: limits on connections and on logs of a whole project are the host's.
+//
+// Package keyauth makes a Hub's authenticate function of package auth's keys, package storeblobs its [Blobs] of a storage.Store.
 //
 // # Writing an Executor
 //
