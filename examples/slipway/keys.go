@@ -151,6 +151,12 @@ type revokeKeyCommand struct {
 	ID string `arg:"" name:"key" help:"Id of the key: the third part of its text, between the underscores."`
 }
 
+// Help is shown by --help.
+func (revokeKeyCommand) Help() string {
+	return "Requests with the key are refused from now on. A worker that is connected stays connected, and gets builds, until it reconnects: " +
+		"stop it to be rid of it at once."
+}
+
 // Run revokes a key.
 func (r *revokeKeyCommand) Run(in *invocation) error {
 	if strings.HasPrefix(r.ID, "slw_") || len(r.ID) > 64 {
@@ -163,6 +169,7 @@ func (r *revokeKeyCommand) Run(in *invocation) error {
 	if err := c.RevokeKey(in.ctx, r.ID); err != nil {
 		return err
 	}
+	in.notice("a worker that is connected with this key stays connected until it reconnects")
 	if in.json {
 		return in.document(struct {
 			ID string `json:"id"`
