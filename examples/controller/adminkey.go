@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -31,13 +33,20 @@ func adminKey(s *settings, getenv func(string) string) (key auth.Secret, made bo
 	return auth.NewSecret(text), false, nil
 }
 
-// readKeyFile reads a key that ends with the file or its first line.
+// readKeyFile reads a key that ends with the file or its line, from a file that only its owner, and perhaps a group, can read.
 func readKeyFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if info.Mode()&fs.ModeType == 0 && info.Mode().Perm()&0o007 != 0 {
+		return "", fmt.Errorf("%s can be read by everybody: run chmod 600 %s", path, path)
+	}
 	const most = 1 << 10
 	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {

@@ -275,7 +275,23 @@ func TestAdminKeyPolicy(t *testing.T) {
 	t.Run("unset", func(t *testing.T) { launch(t, nil).wantRefusal(3, adminKeyVariable) })
 	t.Run("no file", func(t *testing.T) { launch(t, nil, "-admin-key-file", "nothing").wantRefusal(3, "-admin-key-file") })
 	t.Run("large file", func(t *testing.T) {
-		launch(t, nil, "-admin-key-file", filepath.Join(bin, "controller")).wantRefusal(3, "-admin-key-file")
+		file := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(file, bytes.Repeat([]byte(goodKey), 1<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		launch(t, nil, "-admin-key-file", file).wantRefusal(3, "too long for a key")
+	})
+	t.Run("open file", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(file, []byte(goodKey), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, 0o604); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+		p := launch(t, nil, "-admin-key-file", file)
+		p.wantRefusal(3, "run chmod 600 "+file)
+		p.wantSecret(goodKey)
 	})
 	t.Run("both", func(t *testing.T) {
 		p := launch(t, []string{adminKeyVariable + "=" + goodKey}, "-admin-key-file", "x")

@@ -53,7 +53,7 @@ func (s *settings) define(f *flags) {
 	f.text(&s.addrFile, "addr-file", "", "`FILE` to write the address to that is served on")
 	f.text(&s.tlsCert, "tls-cert", "", "`FILE` of the certificate chain, in PEM; without it there is no TLS")
 	f.text(&s.tlsKey, "tls-key", "", "`FILE` of its private key, in PEM")
-	f.text(&s.adminKeyFile, "admin-key-file", "", "`FILE` that holds the admin key, instead of SLIPWAY_ADMIN_KEY")
+	f.text(&s.adminKeyFile, "admin-key-file", "", "`FILE` that holds the admin key, instead of SLIPWAY_ADMIN_KEY; others must not be able to read it")
 	f.choice(&s.dev, "dev", false, "for development: without an admin key, make one and print it; serves loopback only")
 	f.duration(&s.readHeaderTimeout, "read-header-timeout", 10*time.Second, "`TIME` that the head of a request may take")
 	f.duration(&s.server.BodyTimeout, "body-timeout", 30*time.Second, "`TIME` that a request with a JSON body may take")
