@@ -33,7 +33,7 @@ func adminKey(s *settings, getenv func(string) string) (key auth.Secret, made bo
 	return auth.NewSecret(text), false, nil
 }
 
-// readKeyFile reads a key that ends with the file or its line, from a file that only its owner, and perhaps a group, can read.
+// readKeyFile reads a key that ends with the file or its first line, from a file that only its owner, and perhaps a group, can read.
 func readKeyFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
