@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,11 +55,7 @@ func (a *Agent) attempt(ref wire.Ref) *attempt {
 func (a *Agent) all() []*attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := make([]*attempt, 0, len(a.attempts))
-	for _, t := range a.attempts {
-		all = append(all, t)
-	}
-	return all
+	return slices.Collect(maps.Values(a.attempts))
 }
 
 func (a *Agent) pokeAll() {
@@ -140,15 +138,16 @@ func (a *Agent) hello() *wire.Hello {
 // heartbeat says how the worker is.
 func (a *Agent) heartbeat() *wire.Heartbeat {
 	h := &wire.Heartbeat{Load: load()}
-	for _, t := range a.all() {
+	a.mu.Lock()
+	attempts := slices.Collect(maps.Values(a.attempts))
+	h.Draining = a.leaving
+	a.mu.Unlock()
+	h.FreeSlots = max(0, a.opts.Slots-len(attempts))
+	for _, t := range attempts {
 		if r, ok := t.running(); ok {
 			h.Leases = append(h.Leases, r.Ref)
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	h.Draining = a.leaving
-	h.FreeSlots = max(0, a.opts.Slots-len(a.attempts))
 	return h
 }
 

@@ -130,8 +130,8 @@ func (u *unpacker) entry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil // it says something of the archive as a whole
 	}
-	if u.entries++; u.entries > u.limits.Entries {
-		return fmt.Errorf("%w: it has more than %d entries", errBadSource, u.limits.Entries)
+	if err := u.count(); err != nil {
+		return err
 	}
 	if h.Typeflag == tar.TypeDir && strings.Trim(h.Name, "./") == "" && !strings.Contains(h.Name, "..") && !path.IsAbs(h.Name) {
 		return nil // the root itself, as "./"
@@ -153,6 +153,14 @@ func (u *unpacker) entry(h *tar.Header) error {
 		err = fmt.Errorf("%w: %.200q is neither a file nor a directory nor a link", errBadSource, name)
 	}
 	return u.explain(err)
+}
+
+// count counts what is made: what has an entry, and the directories that names imply.
+func (u *unpacker) count() error {
+	if u.entries++; u.entries > u.limits.Entries {
+		return fmt.Errorf("%w: it has more than %d entries", errBadSource, u.limits.Entries)
+	}
+	return nil
 }
 
 // name checks the name of an entry and returns it in its plain form.
@@ -193,13 +201,42 @@ func (u *unpacker) parent(name string) error {
 	if dir == "." || dir == u.made {
 		return nil
 	}
+	for i := range len(dir) + 1 {
+		if i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		if fresh, err := u.mkdir(dir[:i]); err != nil {
+			return err
+		} else if !fresh {
+			continue
+		}
+		if err := u.count(); err != nil {
+			return err
+		}
+	}
 	u.made = dir
-	return u.root.MkdirAll(dir, 0o755)
+	return nil
+}
+
+// mkdir makes a directory and reports whether it was not there.
+func (u *unpacker) mkdir(dir string) (fresh bool, err error) {
+	err = u.root.Mkdir(dir, 0o755)
+	if !errors.Is(err, fs.ErrExist) {
+		return err == nil, err
+	}
+	info, err := u.root.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return false, err
 }
 
 // directory makes a directory, or sets the mode of one that an entry in it has made. The agent must be able to remove what is in it.
 func (u *unpacker) directory(name string, mode fs.FileMode) error {
-	if err := u.root.MkdirAll(name, 0o755); err != nil {
+	if err := u.parent(name); err != nil {
+		return err
+	}
+	if _, err := u.mkdir(name); err != nil {
 		return err
 	}
 	return u.root.Chmod(name, mode|0o700)

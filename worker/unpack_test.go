@@ -331,3 +331,32 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+// Directories that no entry stands for count as well.
+func TestUnpackCountsImpliedDirectories(t *testing.T) {
+	var archive bytes.Buffer
+	out := tar.NewWriter(&archive)
+	for i := range 10 {
+		name := fmt.Sprintf("%d/%sf", i, strings.Repeat("d/", 10))
+		if err := out.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	made := 10 * (1 + 11) // files and the directories above them
+	for limit, want := range map[int]error{made: nil, made - 1: errBadSource} {
+		root, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		limits := generous
+		limits.Entries = limit
+		err = unpack(t.Context(), root, bytes.NewReader(archive.Bytes()), int64(archive.Len()), limits)
+		if !errors.Is(err, want) {
+			t.Errorf("with a limit of %d: %v, want %v", limit, err, want)
+		}
+	}
+}
