@@ -19,16 +19,16 @@ import (
 )
 
 type submitCommand struct {
-	Label        []string      `sep:"none" placeholder:"KEY=VALUE" help:"A label that the worker must have. May be repeated."`
-	Pool         string        `placeholder:"POOL" help:"Set of workers to run on. Default: default."`
-	Artifact     []string      `sep:"none" placeholder:"GLOB" help:"Files to keep, relative to the directory; ** stands for any number of directories. May be repeated."`
-	Env          []string      `sep:"none" placeholder:"NAME=VALUE" help:"A variable of the command's environment. May be repeated."`
-	RunTimeout   time.Duration `placeholder:"TIME" help:"End an attempt that runs longer, such as 30m. Default: the controller's."`
-	QueueTimeout time.Duration `placeholder:"TIME" help:"End the build if it waits longer for a worker. Default: never."`
-	MaxAttempts  int           `placeholder:"N" help:"How often the build may be started when workers are lost. Default: the controller's."`
-	NoGit        bool          `help:"Pack everything but .git, also what git ignores."`
-	Wait         bool          `help:"Print the log and end when the build does, with exit code 1 unless it succeeded."`
-	Quiet        bool          `short:"q" help:"No notices, and with --wait no log."`
+	Label        []string       `sep:"none" placeholder:"KEY=VALUE" help:"A label that the worker must have. May be repeated."`
+	Pool         string         `placeholder:"POOL" help:"Set of workers to run on. Default: default."`
+	Artifact     []string       `sep:"none" placeholder:"GLOB" help:"Files to keep, relative to the directory; ** stands for any number of directories. May be repeated."`
+	Env          []string       `sep:"none" placeholder:"NAME=VALUE" help:"A variable of the command's environment. May be repeated."`
+	RunTimeout   *time.Duration `placeholder:"TIME" help:"End an attempt that runs longer, such as 30m. Default: the controller's."`
+	QueueTimeout *time.Duration `placeholder:"TIME" help:"End the build if it waits longer for a worker. Default: never."`
+	MaxAttempts  *int           `placeholder:"N" help:"How often the build may be started when workers are lost. Default: the controller's."`
+	NoGit        bool           `help:"Pack everything but .git, also what git ignores."`
+	Wait         bool           `help:"Print the log and end when the build does, with exit code 1 unless it succeeded."`
+	Quiet        bool           `short:"q" help:"No notices, and with --wait no log."`
 
 	Dir     string   `arg:"" help:"Directory to pack: the command's working directory."`
 	Command []string `arg:"" name:"command" help:"The program to run and its arguments, after --."`
@@ -82,13 +82,9 @@ func (s *submitCommand) newBuild() (api.NewBuild, error) {
 			return api.NewBuild{}, usage("%s", rule(err))
 		}
 	}
-	for name, d := range map[string]time.Duration{"--run-timeout": s.RunTimeout, "--queue-timeout": s.QueueTimeout} {
-		if d < 0 || d > queue.MaxTimeout || d%time.Millisecond != 0 {
-			return api.NewBuild{}, usage("%s must be between 1ms and %v", name, queue.MaxTimeout)
-		}
-	}
-	if s.MaxAttempts < 0 || s.MaxAttempts > queue.MaxMaxAttempts {
-		return api.NewBuild{}, usage("--max-attempts must be between 1 and %d", queue.MaxMaxAttempts)
+	limits, err := s.limits()
+	if err != nil {
+		return api.NewBuild{}, err
 	}
 	env := make(map[string]string, len(s.Env))
 	for _, pair := range s.Env {
@@ -103,9 +99,41 @@ func (s *submitCommand) newBuild() (api.NewBuild, error) {
 		return api.NewBuild{}, usage("%s", strings.TrimPrefix(err.Error(), worker.ErrBadSpec.Error()+": "))
 	}
 	return api.NewBuild{
-		ID: queue.NewID().String(), Pool: s.Pool, Labels: labels, Spec: spec, MaxAttempts: s.MaxAttempts,
-		RunTimeoutMS: s.RunTimeout.Milliseconds(), QueueTimeoutMS: s.QueueTimeout.Milliseconds(),
+		ID: queue.NewID().String(), Pool: s.Pool, Labels: labels, Spec: spec, MaxAttempts: limits.attempts,
+		RunTimeoutMS: limits.run.Milliseconds(), QueueTimeoutMS: limits.queue.Milliseconds(),
 	}, nil
+}
+
+// limits are those of a build, zero where the controller's hold.
+type limits struct {
+	run, queue time.Duration
+	attempts   int
+}
+
+// limits checks what was given. A zero is none of the values that may be: to have the controller's, the flag is left out.
+func (s *submitCommand) limits() (limits, error) {
+	var l limits
+	for _, timeout := range []struct {
+		name  string
+		given *time.Duration
+		value *time.Duration
+	}{{"--run-timeout", s.RunTimeout, &l.run}, {"--queue-timeout", s.QueueTimeout, &l.queue}} {
+		if timeout.given == nil {
+			continue
+		}
+		d := *timeout.given
+		if d <= 0 || d > queue.MaxTimeout || d%time.Millisecond != 0 {
+			return limits{}, usage("%s must be between 1ms and %v", timeout.name, queue.MaxTimeout)
+		}
+		*timeout.value = d
+	}
+	if s.MaxAttempts != nil {
+		if *s.MaxAttempts < 1 || *s.MaxAttempts > queue.MaxMaxAttempts {
+			return limits{}, usage("--max-attempts must be between 1 and %d", queue.MaxMaxAttempts)
+		}
+		l.attempts = *s.MaxAttempts
+	}
+	return l, nil
 }
 
 // upload packs the directory and sees to it that the controller has the archive.
