@@ -206,6 +206,11 @@ environment, by the variables in parentheses; a flag wins.
 	f := new(settings).flags()
 	f.VisitAll(func(fl *flag.Flag) {
 		placeholder, text := flag.UnquoteUsage(fl)
+		switch fl.DefValue {
+		case "", "0s", "false": // the text tells the default, if it is not nothing
+		default:
+			text += " (default " + strings.ToLower(fl.DefValue) + ")"
+		}
 		fmt.Fprintf(w, "  %-22s %s (%s)\n", strings.TrimSpace("-"+fl.Name+" "+placeholder), text, variables[fl.Name])
 	})
 	fmt.Fprint(w, `

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,12 @@ func (f *flags) duration(field *time.Duration, name string, value time.Duration,
 func (f *flags) size(field *int64, name string, value int64, usage string) {
 	*field = value
 	f.Var((*size)(field), f.listed(name), usage)
+}
+
+func (f *flags) level(field *slog.Level, name string, value slog.Level, usage string) {
+	f.TextVar(field, f.listed(name), value, usage)
+	fl := f.Lookup(name)
+	fl.DefValue = strings.ToLower(fl.DefValue) // as people write it
 }
 
 // versionFlag has no variable: SLIPWAY_VERSION is what an image or a unit may well call the version that it runs.

@@ -435,6 +435,9 @@ func TestHelpAndVersion(t *testing.T) {
 				}
 			}
 		}
+		if !strings.Contains(help, "warn or error (default info)\n") {
+			t.Error("-log-level has no default in lower case")
+		}
 		if listed < 40 || !strings.Contains(help, adminKeyVariable) || !strings.Contains(help, "SLIPWAY_DATABASE_URL") {
 			t.Errorf("help:\n%s", help)
 		}

@@ -80,8 +80,7 @@ func (s *settings) define(f *flags) {
 
 	f.group("Log")
 	f.text(&s.logFormat, "log-format", "text", "`FORMAT` of the program's log: text or json")
-	f.listed("log-level")
-	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "`LEVEL` of the program's log: debug, info, warn or error")
+	f.level(&s.logLevel, "log-level", slog.LevelInfo, "`LEVEL` of the program's log: debug, info, warn or error")
 }
 
 func (s *settings) defineQueue(f *flags) {
