@@ -20,6 +20,9 @@ func explain(in *invocation, err error) error {
 	if in.ctx.Err() != nil {
 		return errInterrupted
 	}
+	if _, ok := errors.AsType[*hinted](err); ok {
+		return err
+	}
 	hint := hintFor(err)
 	if hint == "" {
 		return reasonOf(err)
@@ -50,7 +53,7 @@ func hintFor(err error) string {
 	}
 }
 
-// hinted is an error with a hint.
+// hinted is an error with a hint. A command that knows better than [hintFor] what helps returns one.
 type hinted struct {
 	err  error
 	hint string

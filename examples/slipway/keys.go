@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -166,7 +167,11 @@ func (r *revokeKeyCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := c.RevokeKey(in.ctx, r.ID); err != nil {
+	err = c.RevokeKey(in.ctx, r.ID)
+	if errors.Is(err, queue.ErrNotFound) {
+		return &hinted{err: err, hint: "slipway keys list shows the keys"}
+	}
+	if err != nil {
 		return err
 	}
 	in.notice("a worker that is connected with this key stays connected until it reconnects")

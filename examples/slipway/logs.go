@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -36,12 +37,16 @@ func (l *logsCommand) Run(in *invocation) error {
 	if l.Follow && in.ctx.Err() != nil {
 		return fmt.Errorf("%w; the build goes on", errInterrupted)
 	}
-	if err != nil {
+	missing := l.Epoch != 0 && errors.Is(err, queue.ErrNotFound) // the attempt, or the build
+	if err != nil && !missing {
 		return err
 	}
-	build, err := c.Build(in.ctx, l.ID)
-	if err != nil {
-		return err
+	build, buildErr := c.Build(in.ctx, l.ID)
+	switch {
+	case buildErr != nil:
+		return buildErr
+	case missing:
+		return fmt.Errorf("build %s has no attempt with epoch %d; slipway show %s lists the attempts", l.ID, l.Epoch, l.ID)
 	}
 	for _, a := range build.Attempts {
 		newest := a.Epoch == build.Attempts[len(build.Attempts)-1].Epoch
