@@ -55,22 +55,30 @@ func (k *createKeyCommand) Run(in *invocation) error {
 		}
 		return err
 	}
-	secret := created.Secret
 	if file != nil {
-		if _, err := fmt.Fprintln(file, secret); err != nil {
+		_, err = fmt.Fprintln(file, created.Secret)
+		if err := errors.Join(err, file.Close()); err != nil {
 			return fmt.Errorf("cannot write the key; revoke it with slipway keys revoke %s: %w", created.ID, err)
 		}
-		if err := file.Close(); err != nil {
-			return fmt.Errorf("cannot write the key; revoke it with slipway keys revoke %s: %w", created.ID, err)
-		}
-		created.Secret, secret = "", k.Output
 	}
 	in.notice("created key %s; it is not shown again", created.ID)
-	if in.json {
+	return k.print(in, created)
+}
+
+// print prints a new key, or where it is kept.
+func (k *createKeyCommand) print(in *invocation, created api.CreatedKey) error {
+	switch {
+	case in.json && k.Output != "":
+		return in.document(struct {
+			api.Key
+			File string `json:"key_file"`
+		}{created.Key, k.Output})
+	case in.json:
 		return in.document(created)
+	default:
+		_, err := fmt.Fprintln(in.stdout, cmp.Or(k.Output, created.Secret))
+		return err
 	}
-	_, err = fmt.Fprintln(in.stdout, secret)
-	return err
 }
 
 func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {

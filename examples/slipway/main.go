@@ -43,9 +43,10 @@
 //
 // Results go to standard output; notices and errors go to standard error, one line each, with a progress display only on a terminal.
 // With --json a command prints one JSON document: submit, show and submit --wait a build, list {"builds": [build …]}, cancel {"id",
-// "state"}, download {"id", "files": [{"name", "path", "size", "sha256", "epoch"}]}, keys create a key with its secret in "key", keys list
-// {"keys": [key …]}, keys revoke {"id"}, version {"version", "go", "os", "arch"}. Builds and keys have the fields of the HTTP API, which
-// the controller describes at /openapi.json. logs prints JSON lines, {"epoch", "offset", "data"}, with the bytes in base64.
+// "state"}, download {"id", "files": [{"name", "path", "size", "sha256", "epoch"}]}, keys create a key with its secret in "key" or,
+// with -o, its file in "key_file", keys list {"keys": [key …]}, keys revoke {"id"}, version {"version", "go", "os", "arch"}. Builds and
+// keys have the fields of the HTTP API, which the controller describes at /openapi.json. logs prints JSON lines, {"epoch", "offset",
+// "data"}, with the bytes in base64.
 //
 // # Exit codes
 //
