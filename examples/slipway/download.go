@@ -81,6 +81,9 @@ func (d *downloadCommand) choose(in *invocation, c *client.Client) ([]api.Artifa
 	if err != nil {
 		return nil, err
 	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("build %s has no artifacts; name files to keep with --artifact when you submit, and see slipway logs %s", d.ID, d.ID)
+	}
 	wanted := all
 	if len(d.Names) > 0 {
 		wanted = nil
@@ -88,12 +91,9 @@ func (d *downloadCommand) choose(in *invocation, c *client.Client) ([]api.Artifa
 	for _, name := range d.Names {
 		i := slices.IndexFunc(all, func(a api.Artifact) bool { return a.Name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("build %s has no artifact %q; slipway download %s saves all %d that it has", d.ID, name, d.ID, len(all))
+			return nil, fmt.Errorf("build %s has no artifact %q; slipway download %s saves the %s that it has", d.ID, name, d.ID, count(len(all), "artifact"))
 		}
 		wanted = append(wanted, all[i])
-	}
-	if len(wanted) == 0 {
-		return nil, fmt.Errorf("build %s has no artifacts; name files to keep with --artifact when you submit, and see slipway logs %s", d.ID, d.ID)
 	}
 	for _, a := range wanted {
 		if !filepath.IsLocal(filepath.FromSlash(a.Name)) || path.Clean(a.Name) != a.Name {

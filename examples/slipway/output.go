@@ -77,6 +77,14 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %cB", value, units[0])
 }
 
+// count writes how many there are of what has a regular plural: "1 file", "2 files".
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -34,6 +34,14 @@ func TestSize(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	for n, want := range []string{"0 files", "1 file", "2 files"} {
+		if got := count(n, "file"); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestOneLine(t *testing.T) {
 	if got, want := oneLine("a\nb\r\n\x1b[31mc\n"), "a b [31mc"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -168,7 +168,7 @@ func (s *submitCommand) upload(in *invocation, c *client.Client) (*api.Source, e
 	if present {
 		what = "there already"
 	}
-	in.notice("packed %d files of %s; the source of %s is %s", summary.Files, size(summary.Bytes), size(source.Size), what)
+	in.notice("packed %s of %s; the source of %s is %s", count(summary.Files, "file"), size(summary.Bytes), size(source.Size), what)
 	return &source, nil
 }
 
