@@ -19,8 +19,8 @@ import (
 //     backend's own clock: the database's, where there is one, so that processes with wrong clocks do no harm. Suites pass times.
 //   - Time alone moves nothing. What runs out counts until Maintain, or whoever the change names, has moved it.
 //   - Every method ends within a bounded time and when ctx ends, with an error, whatever the database does.
-//   - Errors wrap [ErrNotFound], [ErrConflict], [ErrFinished], [ErrStaleLease] and [ErrGap] where a method says so; they are
-//     not wrapped in [*Error], which is the Queue's.
+//   - Errors wrap [ErrNotFound], [ErrConflict], [ErrFinished], [ErrStaleLease] and [ErrGap] where a method says so, and
+//     [ErrUnavailable] when the database cannot be reached; they are not wrapped in [*Error], which is the Queue's.
 //   - Slices and maps of arguments are not kept; those of results belong to the caller.
 //
 // The suite in package queuetest checks all this.

@@ -22,6 +22,9 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrGap says that a log write started after the end of what is stored. The stored length tells where to go on.
 	ErrGap = errors.New("log gap")
+	// ErrUnavailable says that the backend could not be reached, or has no room at the moment. Whether a change was made is not
+	// known; the call may be made again.
+	ErrUnavailable = errors.New("queue unavailable")
 )
 
 // An Error tells which operation failed, on which build, and why.

@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"time"
 
@@ -113,20 +115,36 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
 }
 
-// explain makes the server's own words for a limit that was reached, and for a missing schema, ones that callers can test for.
+// explain makes the server's own words for a limit that was reached, for a missing schema and for its being away ones that callers can
+// test for.
 func explain(err error) error {
 	reply, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
+		if unreachable(err) {
+			return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
+		}
 		return err
 	}
 	switch reply.Code {
 	case "57014", "55P03": // query_canceled, lock_not_available
 		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case "57P01", "57P02", "57P03", "53300": // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
+		return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
 	case "3F000", "42P01": // invalid_schema_name, undefined_table
 		return fmt.Errorf("%w: %w", ErrOutdated, err)
 	default:
 		return err
 	}
+}
+
+// unreachable reports whether err is of the connection to the server, and not of a limit of ours.
+func unreachable(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, connected := errors.AsType[*net.OpError](err)
+	return connecting || connected || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // present returns now as an argument: null, which stands for the server's clock, if it is zero.
