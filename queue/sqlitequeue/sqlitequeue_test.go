@@ -317,7 +317,8 @@ func TestCanceledCallsLeaveNoHalves(t *testing.T) {
 		t.Fatal(err)
 	}
 	failures := 0
-	for n := range 50 {
+	limit := 10 * time.Microsecond // longer after a call that failed, shorter after one that did not: always about what a call takes
+	for range 50 {
 		id, err := q.Submit(t.Context(), queue.Params{Project: "project"})
 		if err != nil {
 			t.Fatal(err)
@@ -334,10 +335,13 @@ func TestCanceledCallsLeaveNoHalves(t *testing.T) {
 			t.Fatal(err)
 		}
 		brief := func(call func(context.Context) error) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n*10)*time.Microsecond)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if call(ctx) != nil {
 				failures++
+				limit = limit * 3 / 2
+			} else {
+				limit = limit * 2 / 3
 			}
 		}
 		brief(func(ctx context.Context) error {
