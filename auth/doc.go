@@ -39,7 +39,8 @@
 // It does not limit rates, and it does not check that a project or a pool exists,
 // nor whether a project is granted a pool: that is the host's to know. It reads
 // credentials from the Authorization header alone; transport security is the
-// server's.
+// server's. What a key has let in before it was revoked, such as an open connection of
+// a worker, is the host's to end.
 //
 // # Implementing a Backend
 //
