@@ -143,18 +143,21 @@ func start(t *testing.T, s *service) client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ends := make(chan error, 2)
-	go func() { ends <- serve(ctx, listener, s) }()
-	go func() { ends <- agent.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		for range 2 {
-			if err := <-ends; err != nil {
+	// The agent ends first: without a controller it would wait for the answer to its last report.
+	for _, run := range []func(context.Context) error{
+		func(ctx context.Context) error { return serve(ctx, listener, s) },
+		agent.Run,
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		end := make(chan error, 1)
+		go func() { end <- run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-end; err != nil {
 				t.Error(err)
 			}
-		}
-	})
+		})
+	}
 	return client{t: t, url: url, key: testKey}
 }
 
