@@ -1,4 +1,3 @@
-// Package version tells what a program was built from.
 package version
 
 import (

@@ -1,0 +1,42 @@
+// Command agent runs builds on the machine it is on, as processes of its own user.
+//
+//	agent -url https://builds.example.com -name mac-7 -key-file /etc/slipway/agent.key -dir /var/lib/slipway
+//	agent version
+//
+// It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
+// with slipway keys create worker --worker mac-7. It runs until it is told to stop.
+//
+// # Flags and environment
+//
+// A flag wins over its variable. Durations are written like 30s or 5m.
+//
+//	-url URL[,URL…]       SLIPWAY_URL                 controllers, tried in turn; may be repeated; default http://127.0.0.1:8080
+//	-key-file FILE        SLIPWAY_WORKER_KEY_FILE     file with the credential; others must not be able to read it
+//	                      SLIPWAY_WORKER_KEY          the credential itself, if there is no file; it is never an argument
+//	-name NAME            SLIPWAY_WORKER_NAME         the worker's name; default: the name of the machine
+//	-dir DIR              SLIPWAY_WORKER_DIR          for workspaces and logs; default slipway-agent in the user's cache directory
+//	-slots N              SLIPWAY_WORKER_SLOTS        builds at once; default 1
+//	-label KEY=VALUE[,…]  SLIPWAY_WORKER_LABELS       facts that builds may require, beside os and arch; may be repeated
+//	-pass-env NAME[,…]    SLIPWAY_WORKER_PASS_ENV     variables of this process that every build may see; may be repeated
+//	-nice N               SLIPWAY_WORKER_NICE         how far the builds' priority is below the agent's, -1 for not at all; default 5
+//	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them
+//	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  shortest pause before a reconnect; default 500ms
+//	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  longest; default 30s
+//	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the first signal; default 1m
+//	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
+//	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info
+//
+// # Signals
+//
+// At the first SIGINT or SIGTERM the agent accepts nothing more, stops what runs, reports it to be attempted elsewhere, and
+// ends. At the second it ends at once; what it ran is killed, as it is however the agent ends.
+//
+// # Exit codes
+//
+//	0  stopped by a signal
+//	1  failed
+//	2  the command line or the environment is wrong
+//	3  the settings cannot be used: no credential, a directory that is in use, …
+//	4  the controller refuses the credential
+//	5  the controller does not speak this agent's version of the protocol
+package main

@@ -1,0 +1,2 @@
+// Package version tells what a program was built from.
+package version
