@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/uptrace/bun"
 )
@@ -71,11 +72,38 @@ const (
 func (b *Backend) Migrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	err := b.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error { return b.migrate(ctx, tx) })
+	run := func() error { return b.db.RunInTx(ctx, nil, b.migrate) }
+	err := run()
+	for busy(err) && rest(ctx) {
+		err = run()
+	}
 	if err != nil {
 		return fmt.Errorf("sqlauth: migrate: %w", err)
 	}
 	return nil
+}
+
+// busy reports whether SQLite refused at once, as it does, whatever its busy timeout, when several open a new file and one of them
+// is about to change its journal mode.
+func busy(err error) bool {
+	const sqliteBusy = 5
+	refusal, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err)
+	return ok && refusal.Code()&0xff == sqliteBusy
+}
+
+// rest waits a moment, and reports whether ctx has not ended.
+func rest(ctx context.Context) bool {
+	t := time.NewTimer(10 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 func (b *Backend) migrate(ctx context.Context, tx bun.Tx) error {
