@@ -116,6 +116,16 @@ func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
 
 // SubmitMany adds builds, all or none, and returns their ids in the order of params. At most [MaxBatch] at once.
 func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
+	ids, err := q.SubmitBy(params, func(builds []NewBuild) error { return q.backend.Submit(ctx, builds, time.Time{}) })
+	if err == nil && len(ids) > 0 {
+		q.Wake()
+	}
+	return ids, err
+}
+
+// SubmitBy prepares builds as [Queue.Prepare] does, has insert store them, all or none, and returns their ids in the order of params.
+// It is for backends that submit in a caller's own transaction. Without params, insert is not called. Errors are [*Error].
+func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) error) ([]ID, error) {
 	builds, err := q.Prepare(params...)
 	if err != nil {
 		return nil, wrap("submit", ID{}, err)
@@ -127,10 +137,9 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 	for i := range builds {
 		ids[i] = builds[i].ID
 	}
-	if err := q.backend.Submit(ctx, builds, time.Time{}); err != nil {
+	if err := insert(builds); err != nil {
 		return nil, wrap("submit", ids[0], err)
 	}
-	q.Wake()
 	return ids, nil
 }
 

@@ -56,21 +56,7 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	if !ok {
 		return nil, fmt.Errorf("pgqueue: submit: the queue's backend is a %T, not a *pgqueue.Backend", q.Backend())
 	}
-	builds, err := q.Prepare(params...)
-	if err != nil {
-		return nil, &queue.Error{Op: "submit", Err: err}
-	}
-	if len(builds) == 0 {
-		return nil, nil
-	}
-	if err := b.submitIn(ctx, tx, builds); err != nil {
-		return nil, &queue.Error{Op: "submit", ID: builds[0].ID, Err: err}
-	}
-	ids := make([]queue.ID, len(builds))
-	for i := range builds {
-		ids[i] = builds[i].ID
-	}
-	return ids, nil
+	return q.SubmitBy(params, func(builds []queue.NewBuild) error { return b.submitIn(ctx, tx, builds) })
 }
 
 // submitIn sends the statement with its values written into it, which is a form that every driver takes.

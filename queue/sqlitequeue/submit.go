@@ -24,23 +24,9 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	if !ok {
 		return nil, &queue.Error{Op: "submit", Err: fmt.Errorf("the backend is a %T, not a *sqlitequeue.Backend", q.Backend())}
 	}
-	builds, err := q.Prepare(params...)
-	if err != nil {
-		return nil, &queue.Error{Op: "submit", Err: err}
-	}
-	if len(builds) == 0 {
-		return nil, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
-	if err := submit(ctx, tx, builds, micros(time.Time{})); err != nil {
-		return nil, &queue.Error{Op: "submit", ID: builds[0].ID, Err: err}
-	}
-	ids := make([]queue.ID, len(builds))
-	for i := range builds {
-		ids[i] = builds[i].ID
-	}
-	return ids, nil
+	return q.SubmitBy(params, func(builds []queue.NewBuild) error { return submit(ctx, tx, builds, micros(time.Time{})) })
 }
 
 // Submit implements [queue.Transitions].
