@@ -104,7 +104,7 @@ func (s *session) adopt(ctx context.Context, running []wire.Running) ([]wire.Dec
 
 func actionFor(state queue.State) wire.Action {
 	switch {
-	case state.Terminal(), state == queue.Pending:
+	case state.Terminal():
 		return wire.ActionResendResult
 	case state == queue.Cancelling:
 		return wire.ActionCancel

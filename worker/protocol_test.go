@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-build/slipway/internal/ws"
 	"github.com/slipway-build/slipway/queue"
@@ -82,7 +83,8 @@ func TestHandshakes(t *testing.T) {
 func TestHello(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.controller(func(o *worker.HubOptions) { o.HelloTimeout = 50 * 1e6 })
+	c := w.controller(nil)
+	hasty := w.controller(func(o *worker.HubOptions) { o.HelloTimeout = time.Second })
 	t.Run("another worker's name", func(t *testing.T) {
 		p := c.dial(t, "one")
 		p.send(hello("two", queue.NewID()))
@@ -91,12 +93,12 @@ func TestHello(t *testing.T) {
 		}
 	})
 	t.Run("none", func(t *testing.T) {
-		if code := c.dial(t, "one").closed(); code != wire.CloseHelloTimeout {
+		if code := hasty.dial(t, "one").closed(); code != wire.CloseHelloTimeout {
 			t.Errorf("closed with %d", code)
 		}
 	})
 	t.Run("what must be understood instead", func(t *testing.T) {
-		p := c.dial(t, "one")
+		p := hasty.dial(t, "one")
 		if err := p.conn.SendControl(t.Context(), []byte(`{"t":"news","must":true}`)); err != nil {
 			t.Fatal(err)
 		}
