@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -57,26 +58,58 @@ func (q *Queue) Withdraw(ctx context.Context, ids ...AttemptID) error {
 //
 // Errors: [ErrInvalid]; [ErrStaleLease].
 func (q *Queue) Finish(ctx context.Context, end Completion) (State, error) {
-	switch end.Outcome {
-	case Succeeded, Failed, Canceled, TimedOut, Lost:
-	default:
-		return 0, wrap("finish", end.Build, invalid("outcome", "must not be %v", end.Outcome))
-	}
-	if end.LogLength < 0 {
-		return 0, wrap("finish", end.Build, invalid("log length", "must not be negative"))
-	}
-	if code := end.ExitCode; code != nil && (int64(*code) < math.MinInt32 || int64(*code) > math.MaxUint32) {
-		return 0, wrap("finish", end.Build, invalid("exit code", "must be a number of 32 bits"))
-	}
-	end.Reason, end.Signal = legible(end.Reason), legible(end.Signal)
-	done, err := q.backend.Finish(ctx, []Completion{end}, q.opts.retry(), time.Time{})
+	done, err := q.FinishMany(ctx, []Completion{end})
 	if err := stale(len(done), err); err != nil {
 		return 0, wrap("finish", end.Build, err)
 	}
-	if done[0].State == Pending {
-		q.Wake()
-	}
 	return done[0].State, nil
+}
+
+// FinishMany is [Queue.Finish] for several attempts, at most [MaxBatch]. What is not returned was stale. The order is any.
+//
+// Errors: [ErrInvalid], by which nothing was finished.
+func (q *Queue) FinishMany(ctx context.Context, ends []Completion) ([]Finished, error) {
+	return q.FinishBy(ends, func(ends []Completion, avoid time.Duration) ([]Finished, error) {
+		return q.backend.Finish(ctx, ends, avoid, time.Time{})
+	})
+}
+
+// FinishBy checks completions as [Queue.FinishMany] does and has finish store them. It is for backends that finish in a caller's own
+// transaction. Without ends, finish is not called. Errors are [*Error].
+func (q *Queue) FinishBy(ends []Completion, finish func([]Completion, time.Duration) ([]Finished, error)) ([]Finished, error) {
+	if len(ends) == 0 {
+		return nil, nil
+	}
+	if len(ends) > MaxBatch {
+		return nil, wrap("finish", ID{}, invalid("batch", "must be at most %d attempts", MaxBatch))
+	}
+	ends = slices.Clone(ends)
+	for i := range ends {
+		if err := ends[i].check(); err != nil {
+			return nil, wrap("finish", ends[i].Build, err)
+		}
+		ends[i].Reason, ends[i].Signal = legible(ends[i].Reason), legible(ends[i].Signal)
+	}
+	done, err := finish(ends, q.opts.Avoid)
+	if err == nil {
+		q.hint(finished(done))
+	}
+	return done, wrap("finish", ends[0].Build, err)
+}
+
+func (c *Completion) check() error {
+	switch c.Outcome {
+	case Succeeded, Failed, Canceled, TimedOut, Lost:
+	default:
+		return invalid("outcome", "must not be %v", c.Outcome)
+	}
+	if c.LogLength < 0 {
+		return invalid("log length", "must not be negative")
+	}
+	if code := c.ExitCode; code != nil && (int64(*code) < math.MinInt32 || int64(*code) > math.MaxUint32) {
+		return invalid("exit code", "must be a number of 32 bits")
+	}
+	return nil
 }
 
 // Lease returns how a running attempt stands and what its holder may use.
@@ -88,26 +121,29 @@ func (q *Queue) Lease(ctx context.Context, id AttemptID) (Lease, error) {
 }
 
 // AppendLog adds bytes to the log of a running attempt at an offset, and returns how many bytes are stored now. Bytes that are
-// stored already are dropped, so a write may be repeated.
+// stored already are dropped, so a write may be repeated. What is beyond [Options.LogBytes] or [Options.LogLines] is dropped, too, and
+// the log is cut: nothing that is sent after that counts.
 //
 // Errors: [ErrStaleLease]; [ErrGap] if offset is beyond the end: nothing was stored, go on from the length that is returned.
-func (q *Queue) AppendLog(ctx context.Context, chunk LogChunk) (int64, error) {
+func (q *Queue) AppendLog(ctx context.Context, chunk LogChunk) (LogLength, error) {
 	if err := chunk.check(); err != nil {
-		return 0, wrap("append log", chunk.Build, err)
+		return LogLength{}, wrap("append log", chunk.Build, err)
 	}
-	lengths, err := q.backend.AppendLogs(ctx, []LogChunk{chunk}, time.Time{})
+	lengths, err := q.backend.AppendLogs(ctx, []LogChunk{chunk}, q.logLimit(), time.Time{})
 	if err := stale(len(lengths), err); err != nil {
-		return 0, wrap("append log", chunk.Build, err)
+		return LogLength{}, wrap("append log", chunk.Build, err)
 	}
-	length := lengths[0].Length
-	if length < chunk.Offset {
-		return length, wrap("append log", chunk.Build, ErrGap)
+	stored := lengths[0]
+	if stored.Length < chunk.Offset && !stored.Cut {
+		return stored, wrap("append log", chunk.Build, ErrGap)
 	}
-	return length, nil
+	return stored, nil
 }
 
+func (q *Queue) logLimit() LogLimit { return LogLimit{Bytes: q.opts.LogBytes, Lines: q.opts.LogLines} }
+
 // AppendLogs is [Queue.AppendLog] for several attempts at once, at most [MaxBatch], none of them twice. It returns the stored length of
-// each that is not stale. A length below a chunk's offset means a gap: nothing of that chunk was stored.
+// each that is not stale. A length below a chunk's offset means a gap, unless the log is cut: nothing of that chunk was stored.
 //
 // Errors: [ErrInvalid].
 func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength, error) {
@@ -128,7 +164,7 @@ func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength,
 		}
 		seen[c.AttemptID] = true
 	}
-	lengths, err := q.backend.AppendLogs(ctx, chunks, time.Time{})
+	lengths, err := q.backend.AppendLogs(ctx, chunks, q.logLimit(), time.Time{})
 	return lengths, wrap("append log", ID{}, err)
 }
 

@@ -19,13 +19,14 @@ import (
 //     backend's own clock: the database's, where there is one, so that processes with wrong clocks do no harm. Suites pass times.
 //   - Time alone moves nothing. What runs out counts until Maintain, or whoever the change names, has moved it.
 //   - Every method ends within a bounded time and when ctx ends, with an error, whatever the database does.
-//   - Errors wrap [ErrNotFound], [ErrConflict], [ErrFinished], [ErrStaleLease] and [ErrGap] where a method says so, and
+//   - Errors wrap [ErrNotFound], [ErrConflict], [ErrStaleLease] and [ErrQuota] where a method says so, and
 //     [ErrUnavailable] when the database cannot be reached; they are not wrapped in [*Error], which is the Queue's.
 //   - Slices and maps of arguments are not kept; those of results belong to the caller.
 //
 // The suite in package queuetest checks all this.
 type Backend interface {
 	Transitions
+	Admission
 	Sessions
 	Logs
 	Artifacts
@@ -34,18 +35,22 @@ type Backend interface {
 
 // Transitions moves builds along the table of states.
 type Transitions interface {
-	// Submit inserts builds as [Pending]. A build whose class is known is queued; any other is held until Maintain has made
-	// its class, so that Submit never waits for a lock that another submitter holds. If any id is taken, nothing is inserted and
-	// the error wraps ErrConflict.
-	Submit(ctx context.Context, builds []NewBuild, now time.Time) error
+	// Submit inserts builds as [Pending], each with the rank of [NewBuild.Rank], and returns what became of each, in their order. A
+	// build is queued if its class is known and nothing keeps it back. It is held until its NotBefore, until Maintain has made its
+	// class, and until Admit lets it go, if it has a concurrency key, its pool is fair or its project is paused: so Submit never waits
+	// for a lock that another submitter holds. If an id is taken, nothing is inserted and the error wraps ErrConflict. A build whose
+	// idempotency key is known in its project is not inserted; if the hash is another than that of the first, nothing is, and the
+	// error wraps ErrConflict. Of two builds with one key in a call the first counts as known to the second.
+	Submit(ctx context.Context, builds []NewBuild, now time.Time) ([]Submitted, error)
 
-	// Probe tells which of the classes have queued builds, how many of them (counting to max at most) and the lowest rank,
-	// ordered by that rank. It takes no lock.
-	Probe(ctx context.Context, classes []ClassID, max int) ([]Head, error)
+	// Probe tells which of the classes have queued builds within reach, how many of them (counting to max at most) and the lowest
+	// rank, ordered by that rank. It takes no lock. It leaves out paused pools; builds of paused projects may be counted.
+	Probe(ctx context.Context, reaches []Reach, max int) ([]Head, error)
 
-	// Claim gives queued builds to the sessions in demand: lowest rank first within a class, one build a slot. It raises the
-	// epoch of each and makes it Offered until now+offer, or Running at once if the session is direct. It skips what others are
-	// claiming at the moment, and never gives a build to the worker it avoids. A session that has ended gets nothing.
+	// Claim gives queued builds to the sessions in demand: lowest rank first within the reach of a class, one build a slot. It raises
+	// the epoch of each and makes it Offered until now+offer, or Running at once if the session is direct. It skips what others are
+	// claiming at the moment, and never gives a build to the worker it avoids, nor one of a paused pool or project. A session that has
+	// ended gets nothing.
 	Claim(ctx context.Context, demand []Demand, offer time.Duration, now time.Time) ([]Claimed, error)
 
 	// Accept makes Offered attempts Running if they are offered to that session, counts the attempt, stores the token hash and
@@ -56,25 +61,73 @@ type Transitions interface {
 	// given time.
 	Release(ctx context.Context, ids []AttemptID, avoid time.Duration, now time.Time) ([]AttemptID, error)
 
-	// Finish ends leased attempts with the outcomes their workers report and fences their logs. An outcome of Lost makes a
-	// Running build pending again after its back-off, avoiding the worker, or Lost if its attempts are used up; a Cancelling
-	// one becomes Canceled. A build that was canceled and ends Canceled keeps the reason of its cancel. Finishing an attempt again,
-	// when Finish ended it before, returns the same result, whatever the second report says, and changes nothing.
-	Finish(ctx context.Context, ends []Completion, retry Retry, now time.Time) ([]Finished, error)
+	// Finish ends leased attempts with the outcomes that their workers report and fences their logs. An outcome of Lost makes a
+	// Running build pending again after its back-off, avoiding the worker for the given time, or Lost if its attempts are used up; a
+	// Cancelling one becomes Canceled. An outcome of Failed does the same with a Running build that is to be attempted again when it
+	// fails and has attempts left. A build that was canceled and ends Canceled keeps the reason of its cancel. An attempt that is
+	// leased to another session than the completion names is stale. Finishing an attempt again, when Finish ended it before, returns
+	// the same result, whatever the second report says, and changes nothing.
+	Finish(ctx context.Context, ends []Completion, avoid time.Duration, now time.Time) ([]Finished, error)
 
-	// Cancel ends a Pending or Offered build as Canceled and makes a Running one Cancelling until now+force. It returns the
-	// build's state after that; canceling again changes nothing. ErrNotFound; ErrFinished for a build that has ended otherwise.
-	Cancel(ctx context.Context, project string, id ID, reason string, force time.Duration, now time.Time) (State, error)
+	// Cancel ends Pending and Offered builds as Canceled and makes Running ones Cancelling until now+force. It returns the state of
+	// each after that, in any order; builds that the project does not have are left out. Canceling again changes nothing.
+	Cancel(ctx context.Context, project string, ids []ID, reason string, force time.Duration, now time.Time) ([]CanceledBuild, error)
 
 	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once. If it
 	// returns without More, nothing is left that was due when it began, but for what others were moving. With an error it may have made
 	// a part of its changes: it returns the counts of that part.
 	//
-	// Held builds are queued in the call that makes their class. A build whose offer ran out avoids the worker for rules.Avoid;
+	// Held builds are queued in the call that makes their class, or in which their time has come, unless they have to be admitted:
+	// those are left to Admit. A build with a concurrency key gave up its place when it began to wait for its back-off. A build whose offer ran out avoids the worker for rules.Avoid;
 	// one whose offer ended with its session does not. A Running build past its deadline is TimedOut, even if its session is lost
-	// as well. Where nobody gave a reason, it stores that of the Event.
+	// as well. Where nobody gave a reason, it stores that of the Event. Builds whose retention is over are deleted with all rows that
+	// belong to them, except those whose log is being archived.
 	Maintain(ctx context.Context, rules Rules, now time.Time) (Maintained, error)
 }
+
+// Admission decides which of the held builds may be claimed, outside of every submit, and keeps what it goes by.
+//
+// All changes of this role take turns: what one has decided by counting holds until it has committed.
+type Admission interface {
+	// Admit queues held builds whose class is known, whose time has come and which wait for nothing but to be admitted. It looks at
+	// lanes in order, from the one after the given on, at most at max of them, and moves at most max builds.
+	//
+	// Builds of a paused project stay held, and those of it that are queued are held again. Builds with a concurrency key stay held
+	// while those of the key that are queued, Offered, Running or Cancelling reach its limit, and while no live session serves their
+	// class (see Serve). Where builds of a key wait, those of it that are queued and that no live session serves are held again.
+	//
+	// In a fair pool a project has at most [FairWindow] builds queued, and their ranks are virtual times instead of those of
+	// [NewBuild.Rank], by which it takes them: the k-th build that a project is admitted begins at the greater of the pool's virtual
+	// time and the end of its build before, and ends [FairStep]/weight later; its rank is its begin. The pool's virtual time
+	// is the lowest rank that is queued in it and served, or, if nothing is, the greatest end it gave.
+	Admit(ctx context.Context, after Lane, max int, now time.Time) (Admitted, error)
+
+	// ChangePool sets what is not nil, and holds what is queued in a pool that becomes fair or ceases to be, so that Admit ranks it anew.
+	ChangePool(ctx context.Context, name string, change PoolChange) error
+
+	// Pools returns the pools that were ever changed, ordered by name.
+	Pools(ctx context.Context) ([]Pool, error)
+
+	// ChangeProject sets what is not nil.
+	ChangeProject(ctx context.Context, name string, change ProjectChange) error
+
+	// Projects returns the projects with names above after, in the order of their bytes, at most max.
+	Projects(ctx context.Context, after string, max int) ([]Project, error)
+
+	// SetLimit sets the limit of a concurrency key, or takes it away if Max is zero.
+	SetLimit(ctx context.Context, limit Limit) error
+
+	// Limits returns the limits of a project with keys above after, in the order of their bytes, at most max.
+	Limits(ctx context.Context, project, after string, max int) ([]Limit, error)
+}
+
+// How a fair pool admits builds.
+const (
+	// FairWindow is how many builds of a project are queued in a fair pool at a time.
+	FairWindow = 256
+	// FairStep is how far the virtual time of a project of weight 1 moves with each of its builds.
+	FairStep = 1 << 20
+)
 
 // Sessions keeps controllers alive and ties leases to the connections of workers.
 type Sessions interface {
@@ -104,28 +157,46 @@ type Sessions interface {
 
 	// Lease returns how an attempt stands and what its holder may use. ErrStaleLease unless it is Running or Cancelling.
 	Lease(ctx context.Context, id AttemptID) (Lease, error)
+
+	// Serve says that live sessions serve these classes until now+ttl. What was said before for longer stays.
+	Serve(ctx context.Context, classes []ClassID, ttl time.Duration, now time.Time) error
 }
 
 // Logs keeps each attempt's log: a stream of bytes addressed by offset.
 type Logs interface {
 	// AppendLogs adds bytes at the ends of logs, for leased attempts. Bytes that are stored already are dropped; a write that
 	// begins after the end stores nothing. The result holds, for each attempt that is not stale, the length that is stored now.
-	// No attempt comes twice in one call.
-	AppendLogs(ctx context.Context, chunks []LogChunk, now time.Time) ([]LogLength, error)
+	// No attempt comes twice in one call. Of a chunk that would take a log beyond the limit the part that fits is stored, to the byte,
+	// and the log is cut: later chunks store nothing and are not stale.
+	AppendLogs(ctx context.Context, chunks []LogChunk, limit LogLimit, now time.Time) ([]LogLength, error)
 
 	// ReadLog returns at most max bytes from offset on; none at or after the end. ErrNotFound if there is no such build in the
 	// project or no such attempt. A zero epoch stands for the newest attempt that was accepted.
+	// Of a log that is in the archive it returns all but the data.
 	ReadLog(ctx context.Context, project string, id AttemptID, offset int64, max int) (LogPage, error)
+
+	// ClosedLogs returns logs of ended attempts that have bytes and are not in the archive, at most max, and keeps them from other
+	// callers until now+hold.
+	ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]ClosedLog, error)
+
+	// ArchiveLog notes that a log is in the archive and drops its bytes. Repeating it changes nothing. ErrNotFound if the log is not
+	// there or not closed.
+	ArchiveLog(ctx context.Context, id AttemptID) error
 }
 
 // Artifacts keeps the rows of attempts' outputs. The bytes are elsewhere.
 type Artifacts interface {
 	// ReserveArtifact notes that a leased attempt is about to upload an artifact. Reserving the same name, digest and size again
-	// returns the row that is there. ErrStaleLease; ErrConflict if the attempt has that name with other content.
+	// returns the row that is there. ErrStaleLease; ErrConflict if the attempt has that name with other content; ErrQuota if the
+	// project's artifacts, this one included, would be more than its quota, however many reserve at once.
 	ReserveArtifact(ctx context.Context, a NewArtifact, now time.Time) (Artifact, error)
 
 	// CommitArtifact shows a reserved artifact to readers, once its bytes are in the storage. ErrStaleLease; ErrNotFound.
 	CommitArtifact(ctx context.Context, id AttemptID, name string, now time.Time) (Artifact, error)
+
+	// ReleaseArtifact takes back a reservation of a leased attempt, or does nothing if it is not there or committed. Maintain takes back
+	// those of attempts that have ended. ErrStaleLease.
+	ReleaseArtifact(ctx context.Context, id AttemptID, name string, now time.Time) error
 
 	// ListArtifacts returns the committed artifacts of an attempt, ordered by name. ErrNotFound as for ReadLog; a zero epoch likewise.
 	ListArtifacts(ctx context.Context, project string, id AttemptID) ([]Artifact, error)
@@ -136,7 +207,7 @@ type Records interface {
 	// Get returns a build. ErrNotFound.
 	Get(ctx context.Context, project string, id ID) (Build, error)
 
-	// List returns builds of a project, newest id first, without their specs.
+	// List returns builds, newest id first, without their specs.
 	List(ctx context.Context, filter Filter) ([]Build, error)
 
 	// Attempts returns the attempts of a build, oldest first. ErrNotFound.
@@ -149,6 +220,22 @@ type Records interface {
 	// Specs returns the specs of claimed builds, for those that Claim left out.
 	Specs(ctx context.Context, ids []ID) (map[ID][]byte, error)
 
+	// Stats returns what was counted for a project, or for all if it is empty, from the first day to the last.
+	Stats(ctx context.Context, project string, first, last time.Time) (Stats, error)
+
+	// Explain returns what a build waits in. ErrNotFound. Of a build that is not Pending it returns the build alone.
+	Explain(ctx context.Context, project string, id ID, now time.Time) (Circumstances, error)
+
 	// Ping returns nil if the backend answers and its schema is one that this code can work with.
 	Ping(ctx context.Context) error
+}
+
+// A Waker is a [Backend] that can tell other processes what changed. A Queue on a backend that is none polls.
+type Waker interface {
+	// Notify passes a hint on to all that listen, soon, or not at all.
+	Notify(ctx context.Context, hint Hint) error
+
+	// Listen calls wake with the hints of all processes, its own too, until ctx ends or the connection is lost, and returns why. It
+	// begins with a hint of Any, once it listens. Calls of wake do not overlap.
+	Listen(ctx context.Context, wake func(Hint)) error
 }

@@ -59,6 +59,14 @@ type Build struct {
 
 	RunTimeout   time.Duration
 	QueueTimeout time.Duration // zero: waits forever
+	Backoff      Backoff
+	RetryFailed  bool
+
+	Priority       int
+	ConcurrencyKey string            // empty: none
+	IdempotencyKey string            // empty: none, or forgotten
+	Metadata       map[string]string // nil: none
+	RetryOf        ID                // the build that this one repeats; zero: none
 
 	CreatedAt time.Time
 	// NotBefore is when a build that is held back may be claimed; zero if it is not held back by time.
@@ -96,6 +104,8 @@ type Attempt struct {
 	LogSHA256 Digest
 	// LogComplete says that the worker reported the end of its log and all of it is stored.
 	LogComplete bool
+	// LogCut says that the log was longer than it may be.
+	LogCut bool
 }
 
 // An Artifact is a named output of an attempt. Its bytes are a blob in the project's storage.

@@ -39,7 +39,11 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	var claimed []Claimed
 	for len(claimed) < MaxClaim && plan.open() {
 		limit := min(plan.slots(), MaxClaim-len(claimed))
-		heads, err := q.backend.Probe(ctx, plan.classes(), limit)
+		var reaches []Reach
+		for _, class := range plan.classes() {
+			reaches = append(reaches, Reach{Class: class, Floor: NoFloor})
+		}
+		heads, err := q.backend.Probe(ctx, reaches, limit)
 		if err != nil || len(heads) == 0 {
 			return claimed, err
 		}
@@ -107,7 +111,7 @@ func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
 		ends[i] = Completion{AttemptID: c.AttemptID, Outcome: Lost, Reason: "its spec could not be read"}
 	}
 	_, _ = q.backend.Release(ctx, ids, 0, time.Time{})
-	_, _ = q.backend.Finish(ctx, ends, q.opts.retry(), time.Time{}) // those of direct sessions
+	_, _ = q.backend.Finish(ctx, ends, q.opts.Avoid, time.Time{}) // those of direct sessions
 }
 
 // A fleet knows the sessions of this process and the classes there are, to tell which session serves which class.
@@ -229,7 +233,7 @@ func (p *plan) demand(heads []Head, limit int) []Demand {
 		rand.Shuffle(len(sessions), func(i, j int) {
 			sessions[i], sessions[j] = sessions[j], sessions[i]
 		})
-		d := Demand{Class: h.Class}
+		d := Demand{Reach: Reach{Class: h.Class, Floor: NoFloor}}
 		want := min(h.Count, limit)
 		for len(d.Slots) < want {
 			before := len(d.Slots)

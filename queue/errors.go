@@ -22,6 +22,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrGap says that a log write started after the end of what is stored. The stored length tells where to go on.
 	ErrGap = errors.New("log gap")
+	// ErrQuota says that a project has no room for what was asked for.
+	ErrQuota = errors.New("quota exceeded")
 	// ErrUnavailable says that the backend could not be reached, or has no room at the moment. Whether a change was made is not
 	// known; the call may be made again.
 	ErrUnavailable = errors.New("queue unavailable")

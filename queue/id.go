@@ -34,6 +34,14 @@ func NewID() ID {
 	return id
 }
 
+// IDAt returns the lowest id that can have been made at t, to the millisecond, or later: a bound for [Filter].
+func IDAt(t time.Time) ID {
+	var id ID
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, t.UnixMilli()))<<16|0x7000)
+	id[8] = 0x80
+	return id
+}
+
 // valid reports whether id is a UUID of version 7.
 func (id ID) valid() bool { return id[6]>>4 == 7 && id[8]>>6 == 2 }
 

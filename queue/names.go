@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Limits of names and labels.
@@ -116,4 +118,32 @@ func clip(s string) string {
 		return s[:MaxName] + "…"
 	}
 	return s
+}
+
+// checkText checks a short text that a user chose and that people read: empty, or at most 200 bytes of printable characters.
+func checkText(what, s string) error {
+	if len(s) > maxText {
+		return invalid(what, "must be at most %d bytes", maxText)
+	}
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return invalid(what, "must be printable text")
+		}
+	}
+	return nil
+}
+
+// checkMetadata checks that a build's metadata is bounded text that every database can keep.
+func checkMetadata(m map[string]string) error {
+	var size int
+	for key, value := range m {
+		if key == "" || !utf8.ValidString(key) || !utf8.ValidString(value) || strings.ContainsRune(key+value, 0) {
+			return invalid("metadata", "must have keys, and be UTF-8 without NUL")
+		}
+		size += len(key) + len(value)
+	}
+	if size > MaxMetadata {
+		return invalid("metadata", "must be at most %d bytes", MaxMetadata)
+	}
+	return nil
 }

@@ -32,10 +32,18 @@ type Options struct {
 	CancelTimeout time.Duration
 	// ControllerTTL is how long after its last beat a controller counts as alive. Default: 20 s.
 	ControllerTTL time.Duration
-	// RetryBase and RetryMax bound the wait before a lost build is attempted again: RetryBase after the first loss, doubled after
-	// each further one, at most RetryMax. Defaults: 5 s and 5 min.
-	RetryBase time.Duration
-	RetryMax  time.Duration
+	// Backoff is the wait before a build is attempted again if its submitter does not say. Default: 5 s, at most 5 min.
+	Backoff Backoff
+	// Retention is how long after its end a build is kept, with its attempts, log and artifacts' rows. Default: forever.
+	Retention time.Duration
+	// LogBytes and LogLines bound the log of each attempt. What is longer is cut. Defaults: 64 MiB and 1,000,000 lines.
+	LogBytes int64
+	LogLines int64
+	// Archive takes the logs of attempts that have ended, compressed, out of the backend. Default: they stay there.
+	Archive LogArchive
+	// PollOnly keeps the queue from using the backend's notifications, as behind a PgBouncer that gives a connection to a
+	// transaction at a time. Default: they are used where the backend has them.
+	PollOnly bool
 	// Logger takes what happens in the background. Default: [slog.Default].
 	Logger *slog.Logger
 }
@@ -56,8 +64,6 @@ func (o *Options) withDefaults() Options {
 		{&opts.Slack, 30 * time.Second},
 		{&opts.CancelTimeout, 40 * time.Second},
 		{&opts.ControllerTTL, 20 * time.Second},
-		{&opts.RetryBase, 5 * time.Second},
-		{&opts.RetryMax, 5 * time.Minute},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -66,13 +72,18 @@ func (o *Options) withDefaults() Options {
 	if opts.MaxAttempts <= 0 {
 		opts.MaxAttempts = 3
 	}
+	if opts.LogBytes <= 0 {
+		opts.LogBytes = 64 << 20
+	}
+	if opts.LogLines <= 0 {
+		opts.LogLines = 1_000_000
+	}
+	opts.Backoff = opts.Backoff.or(Backoff{Base: 5 * time.Second, Max: 5 * time.Minute})
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
 	return opts
 }
-
-func (o *Options) retry() Retry { return Retry{Base: o.RetryBase, Max: o.RetryMax, Avoid: o.Avoid} }
 
 // A Queue is the front end of a build queue: it checks arguments, fills in defaults, and turns what its [Backend] stores into
 // answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
@@ -102,10 +113,11 @@ func (q *Queue) Backend() Backend { return q.backend }
 // Options returns the options in force, defaults filled in.
 func (q *Queue) Options() Options { return q.opts }
 
-// Submit adds a build and returns its id. When it returns nil, the build is stored and will be given to a worker.
+// Submit adds a build and returns its id. When it returns nil, the build is stored and will be given to a worker. An id that is not
+// params.ID, if that was given, is of an earlier build with the same idempotency key.
 //
-// Errors: [ErrInvalid]; [ErrConflict] if params.ID is taken, so that a submit whose outcome was not learned can be tried
-// again with the same id.
+// Errors: [ErrInvalid]; [ErrConflict] if params.ID is taken, or if the idempotency key was used for a build that differs. So a submit
+// whose outcome was not learned can be made again with the same id or, better, the same key.
 func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
 	ids, err := q.SubmitMany(ctx, []Params{params})
 	if err != nil {
@@ -116,16 +128,20 @@ func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
 
 // SubmitMany adds builds, all or none, and returns their ids in the order of params. At most [MaxBatch] at once.
 func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
-	ids, err := q.SubmitBy(params, func(builds []NewBuild) error { return q.backend.Submit(ctx, builds, time.Time{}) })
+	var done []Submitted
+	ids, err := q.SubmitBy(params, func(builds []NewBuild) (_ []Submitted, err error) {
+		done, err = q.backend.Submit(ctx, builds, time.Time{})
+		return done, err
+	})
 	if err == nil && len(ids) > 0 {
-		q.Wake()
+		q.hint(submitted(done))
 	}
 	return ids, err
 }
 
 // SubmitBy prepares builds as [Queue.Prepare] does, has insert store them, all or none, and returns their ids in the order of params.
 // It is for backends that submit in a caller's own transaction. Without params, insert is not called. Errors are [*Error].
-func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) error) ([]ID, error) {
+func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) ([]Submitted, error)) ([]ID, error) {
 	builds, err := q.Prepare(params...)
 	if err != nil {
 		return nil, wrap("submit", ID{}, err)
@@ -133,12 +149,13 @@ func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) error) ([]ID, 
 	if len(builds) == 0 {
 		return nil, nil
 	}
-	ids := make([]ID, len(builds))
-	for i := range builds {
-		ids[i] = builds[i].ID
+	done, err := insert(builds)
+	if err != nil {
+		return nil, wrap("submit", builds[0].ID, err)
 	}
-	if err := insert(builds); err != nil {
-		return nil, wrap("submit", ids[0], err)
+	ids := make([]ID, len(done))
+	for i := range done {
+		ids[i] = done[i].ID
 	}
 	return ids, nil
 }
@@ -149,14 +166,38 @@ func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) error) ([]ID, 
 //
 // Errors: [ErrNotFound]; [ErrFinished] if the build has ended otherwise.
 func (q *Queue) Cancel(ctx context.Context, project string, id ID, reason string) (State, error) {
-	if err := CheckName("project", project); err != nil {
+	done, err := q.CancelMany(ctx, project, []ID{id}, reason)
+	switch {
+	case err != nil:
 		return 0, wrap("cancel", id, err)
+	case len(done) == 0:
+		return 0, wrap("cancel", id, ErrNotFound)
+	case done[0].State != Canceled && done[0].State.Terminal():
+		return 0, wrap("cancel", id, ErrFinished)
+	default:
+		return done[0].State, nil
 	}
-	state, err := q.backend.Cancel(ctx, project, id, legible(reason), q.opts.CancelTimeout, time.Time{})
-	if err == nil && state == Cancelling {
-		q.Wake()
+}
+
+// CancelMany is [Queue.Cancel] for several builds of a project, at most [MaxBatch]. It returns the state of each after the call, in any
+// order. What the project does not have is left out; what had ended before has the state in which it ended.
+//
+// Errors: [ErrInvalid].
+func (q *Queue) CancelMany(ctx context.Context, project string, ids []ID, reason string) ([]CanceledBuild, error) {
+	if err := CheckName("project", project); err != nil {
+		return nil, wrap("cancel", ID{}, err)
 	}
-	return state, wrap("cancel", id, err)
+	if len(ids) > MaxBatch {
+		return nil, wrap("cancel", ID{}, invalid("batch", "must be at most %d builds", MaxBatch))
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	done, err := q.backend.Cancel(ctx, project, ids, legible(reason), q.opts.CancelTimeout, time.Time{})
+	if err == nil {
+		q.hint(canceled(done))
+	}
+	return done, wrap("cancel", ID{}, err)
 }
 
 // Get returns a build of a project.
@@ -170,7 +211,7 @@ func (q *Queue) Get(ctx context.Context, project string, id ID) (Build, error) {
 	return b, wrap("get", id, err)
 }
 
-// List returns a page of a project's builds, newest first. The id of its last build is the cursor for the page that follows; a
+// List returns a page of builds, newest first. The id of its last build is the cursor for the page that follows; a
 // page shorter than the limit is the last. Builds submitted meanwhile do not shift the pages.
 //
 // Errors: [ErrInvalid].
@@ -186,8 +227,17 @@ func (q *Queue) List(ctx context.Context, filter Filter) ([]Build, error) {
 }
 
 func (f *Filter) check() error {
-	if err := CheckName("project", f.Project); err != nil {
+	if f.AllProjects {
+		if f.Project != "" {
+			return invalid("project", "must be empty in a list of all projects")
+		}
+	} else if err := CheckName("project", f.Project); err != nil {
 		return err
+	}
+	if f.Worker != "" {
+		if err := CheckName("worker", f.Worker); err != nil {
+			return err
+		}
 	}
 	if f.Pool != "" {
 		if err := CheckName("pool", f.Pool); err != nil {
@@ -218,19 +268,6 @@ func (q *Queue) Attempts(ctx context.Context, project string, id ID) ([]Attempt,
 
 // Ping returns nil if the backend answers and has a schema that this code can work with.
 func (q *Queue) Ping(ctx context.Context) error { return wrap("ping", ID{}, q.backend.Ping(ctx)) }
-
-// Wake hints that there may be something to claim, or a cancel to pass on, in this process. [Queue.Submit] calls it; a service that
-// submitted in its own transaction may call it after its commit, to save the wait for the next poll.
-func (q *Queue) Wake() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Wakes returns the channel on which hints arrive, one for any number of calls of [Queue.Wake] since the last receive. There should
-// be one receiver: the process's Hub. A hint can be missed, so poll as well.
-func (q *Queue) Wakes() <-chan struct{} { return q.wake }
 
 // maxText is how many bytes are kept of a text that is shown to people.
 const maxText = 200

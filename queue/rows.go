@@ -1,6 +1,9 @@
 package queue
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A ClassID is the number of a class. Zero names none.
 type ClassID int32
@@ -11,6 +14,29 @@ type Class struct {
 	ID     ClassID
 	Pool   string
 	Labels Labels
+}
+
+// A Submitted tells what became of one build of a Submit.
+type Submitted struct {
+	// ID is the build's: that of the earlier one, if its idempotency key is known.
+	ID ID
+	// Class is what it is queued in. Zero if it is held, or if it was submitted before.
+	Class ClassID
+	// Rank is its place in that queue.
+	Rank int64
+	// Waiting says that it is held for something that [Queue.Maintain] or Admit can clear away now: its class is not known yet, or it
+	// has to be admitted.
+	Waiting bool
+}
+
+// NoFloor is a floor that is below every rank.
+const NoFloor int64 = math.MinInt64
+
+// A Reach says where to look for queued builds: in a class, from a rank on. The floor saves a backend from walking over what was claimed
+// long ago and cannot be cleared away yet; builds below it are not found.
+type Reach struct {
+	Class ClassID
+	Floor int64
 }
 
 // A Head is what [Transitions] Probe tells of a class that has queued builds.
@@ -25,7 +51,7 @@ type SessionID int64
 
 // A Demand asks for queued builds of one class: as many as it has slots.
 type Demand struct {
-	Class ClassID
+	Reach
 	// Slots holds a session for each build that is wanted; a session with several idle slots stands in it several times.
 	Slots []SessionID
 }
@@ -48,6 +74,11 @@ type Claimed struct {
 	SpecSize   int
 	Source     *Source
 	RunTimeout time.Duration
+	// Attempt counts the attempts that were used before, and this one if it is Running.
+	Attempt  int
+	Metadata map[string]string
+	// Admitted says that the build came by way of Admit: its claim may have made room for another.
+	Admitted bool
 }
 
 // An Acceptance is a worker's yes to an offer.
@@ -63,6 +94,8 @@ type Acceptance struct {
 // A Completion is a worker's report of the end of an attempt.
 type Completion struct {
 	AttemptID
+	// Session is who reports. Zero: whoever holds the lease.
+	Session SessionID
 	// Outcome is Succeeded, Failed, Canceled, TimedOut, or Lost for an attempt that the worker could not carry through, by
 	// no fault of the build.
 	Outcome  State
@@ -79,28 +112,17 @@ type Completion struct {
 type Finished struct {
 	AttemptID
 	State State
+	// Admitted says that the build had come by way of Admit: its end may have made room for another.
+	Admitted bool
 }
 
-// Retry says when a build whose attempt was lost is attempted again.
-type Retry struct {
-	// Base is the wait after the first lost attempt. Each further one doubles it.
-	Base time.Duration
-	// Max is the longest wait.
-	Max time.Duration
-	// Avoid is how long, from the loss on, the build is not given to the worker that lost it.
-	Avoid time.Duration
-}
-
-// Delay returns the wait after the given number of used attempts: Base doubled used-1 times, at most Max.
-func (r Retry) Delay(used int) time.Duration {
-	d := r.Base
-	for range used - 1 {
-		if d >= r.Max/2 {
-			return r.Max
-		}
-		d *= 2
-	}
-	return min(d, r.Max)
+// A CanceledBuild tells what became of a build that was to be canceled.
+type CanceledBuild struct {
+	ID ID
+	// State is the build's state now: Canceled, Cancelling, or the end that it had come to before.
+	State State
+	// Admitted is as in [Finished].
+	Admitted bool
 }
 
 // Rules are what Maintain goes by.
@@ -110,9 +132,12 @@ type Rules struct {
 	Controller ID
 	// Grace is how long after its session was lost, or its controller last alive, a lease is swept.
 	Grace time.Duration
-	Retry Retry
-	// Avoid is how long a build is not given to a worker that let an offer run out.
+	// Avoid is how long a build is not given to a worker that let an offer run out, or lost it.
 	Avoid time.Duration
+	// KeepKeys is how long after a build's end its idempotency key is kept.
+	KeepKeys time.Duration
+	// Retention is how long after its end a build is kept, with all that belongs to it. Zero: forever.
+	Retention time.Duration
 	// Limit bounds how many builds of each kind one call moves.
 	Limit int
 }
@@ -127,9 +152,45 @@ type Maintained struct {
 	Canceled  int // cancelling builds past theirs
 	Requeued  int // attempts lost with their session, to be attempted again
 	Lost      int // builds lost for good
-	Forgotten int // rows of ended sessions and dead controllers removed
+	Forgotten int // rows of ended sessions and dead controllers removed, idempotency keys and reservations that had their time
+	Folded    int // statistics' deltas added up
+	Deleted   int // builds whose retention is over
+	// Heads are the classes in which builds were queued, each with the lowest rank of those.
+	Heads []Head
+	// Archived are the logs of deleted builds that lie in the archive.
+	Archived []ClosedLog
 	// More says that a limit was reached: call again soon.
 	More bool
+}
+
+// A Lane is where held builds wait to be admitted, in order of their ranks: those of a pool and a project that have the same
+// concurrency key.
+type Lane struct {
+	Pool, Project, Key string
+}
+
+// An Admitted tells what a call of Admit did.
+type Admitted struct {
+	Queued int // held builds that may now be claimed
+	Held   int // queued builds that are held again
+	// Heads are the classes in which builds were queued, each with the lowest rank of those.
+	Heads []Head
+	// Next is the lane to go on from. The zero Lane says that all were looked at.
+	Next Lane
+}
+
+// A Hint says what changed. Hints may be lost, and may be about nothing: whoever gets one looks, and looks now and then without one.
+type Hint struct {
+	// Heads are classes in which builds were queued, each with the lowest rank of those. Counts do not matter.
+	Heads []Head
+	// Waiting says that there are builds to be admitted, or whose class is to be made.
+	Waiting bool
+	// Cancel says that running builds are to be canceled.
+	Cancel bool
+	// Changed are builds whose state changed.
+	Changed []ID
+	// Any says that more changed than a hint holds.
+	Any bool
 }
 
 // A NewSession describes a worker's connection.
@@ -178,10 +239,25 @@ type LogChunk struct {
 	Data   []byte
 }
 
+// A LogLimit bounds each log. What comes after it is dropped, and the log is cut.
+type LogLimit struct {
+	Bytes int64
+	Lines int64 // newline characters
+}
+
 // A LogLength tells how many bytes of an attempt's log are stored.
 type LogLength struct {
 	AttemptID
 	Length int64
+	// Cut says that the log has reached its limit: nothing more will be stored.
+	Cut bool
+}
+
+// A ClosedLog is the log of an attempt that has ended.
+type ClosedLog struct {
+	AttemptID
+	Project string
+	Length  int64 // bytes
 }
 
 // MaxLogRead is the largest number of bytes that one call of [Queue.ReadLog] returns.
@@ -195,6 +271,10 @@ type LogPage struct {
 	Length int64 // bytes stored
 	// Closed says that nothing will be added any more: the attempt has ended.
 	Closed bool
+	// Cut says that the log was longer than it may be: its rest was dropped after Length bytes.
+	Cut bool
+	// Archived says that the bytes are not here but in the archive. A [Queue] reads them there and never returns it.
+	Archived bool
 }
 
 // A NewArtifact is an output that an attempt is about to upload.
@@ -205,13 +285,18 @@ type NewArtifact struct {
 	Size   int64
 }
 
-// A Filter says which builds to list.
+// A Filter says which builds to list. What is left zero does not restrict.
 type Filter struct {
-	Project string  // required
-	States  []State // empty: all
-	Pool    string  // empty: all
-	// Before is a cursor: only builds with smaller ids. Zero: from the newest on.
+	// Project is whose builds are listed. Required, unless AllProjects is set, which is for those who run the queue.
+	Project     string
+	AllProjects bool
+	States      []State
+	Pool        string
+	Worker      string // who holds the build, or held it last
+	// Before is a cursor: only builds with smaller ids. Zero: from the newest on. [IDAt] makes a time of it.
 	Before ID
+	// Since is the other end: only builds with this id or greater ones.
+	Since ID
 	// Limit is the largest number of builds, at most [MaxPage]. Default: 50.
 	Limit int
 }

@@ -109,13 +109,17 @@ func (q *Queue) Cancels(ctx context.Context) ([]Lease, error) {
 // maintainLimit bounds how many builds of each kind one call of Maintain moves, and with it how long its locks are held.
 const maintainLimit = 512
 
+// keepKeys is how long after its build's end an idempotency key is remembered.
+const keepKeys = 24 * time.Hour
+
 // Maintain does what is due: builds whose class is new or whose back-off is over are queued, those past a deadline end, leases
 // of lost sessions are swept. Some process must call it every second or so; any number may. It sweeps leases only if this process
 // has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are taken away after an outage of
 // the database that kept everybody from reporting. With an error it returns what was done nevertheless.
 func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
 	rules := Rules{
-		Controller: q.controller, Grace: q.opts.Grace, Retry: q.opts.retry(), Avoid: q.opts.Avoid, Limit: maintainLimit,
+		Controller: q.controller, Grace: q.opts.Grace, Avoid: q.opts.Avoid,
+		KeepKeys: keepKeys, Retention: q.opts.Retention, Limit: maintainLimit,
 	}
 	done, err := q.backend.Maintain(ctx, rules, time.Time{})
 	if done.Queued+done.Released+done.Requeued > 0 {

@@ -1,0 +1,105 @@
+-- min_compatible: 1
+--
+-- Programs that know version 1 only go on working. What they must not queue, because it has to be admitted or waits for its time, they
+-- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one.
+
+ALTER TABLE {schema}build
+	ADD COLUMN priority smallint NOT NULL DEFAULT 0,
+	ADD COLUMN retry_failed boolean NOT NULL DEFAULT false,
+	ADD COLUMN admitted boolean NOT NULL DEFAULT false,
+	ADD COLUMN backoff_base bigint NOT NULL DEFAULT 5000000,
+	ADD COLUMN backoff_max bigint NOT NULL DEFAULT 300000000,
+	ADD COLUMN limit_key text NOT NULL DEFAULT '',
+	ADD COLUMN idem_key text,
+	ADD COLUMN idem_hash bytea,
+	ADD COLUMN metadata text,
+	ADD COLUMN retry_of uuid,
+	DROP CONSTRAINT build_class_id_check,
+	ADD CONSTRAINT build_class CHECK (class_id >= 0) NOT VALID,
+	ADD CONSTRAINT build_backoff CHECK (backoff_base BETWEEN 0 AND backoff_max) NOT VALID,
+	ADD CONSTRAINT build_idem CHECK ((idem_key IS NULL) = (idem_hash IS NULL)) NOT VALID;
+
+-- What waits for its class and must be admitted after that, or waits for its time.
+CREATE INDEX build_unknown ON {schema}build (rank, id) WHERE state = 0 AND class_id = 0;
+-- What waits to be admitted, by lanes.
+CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
+-- What uses up limits, and the windows of fair pools.
+CREATE INDEX build_limited ON {schema}build (project, limit_key, state) WHERE limit_key <> '' AND state BETWEEN 1 AND 4;
+CREATE INDEX build_admitted ON {schema}build (pool, project, rank) WHERE state = 1 AND admitted;
+CREATE UNIQUE INDEX build_idem_key ON {schema}build (project, idem_key) WHERE idem_key IS NOT NULL;
+CREATE INDEX build_idem_end ON {schema}build (finished_at) WHERE idem_key IS NOT NULL AND finished_at IS NOT NULL;
+-- Lists and retention. A build enters these once, at its end.
+CREATE INDEX build_finished_at ON {schema}build (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX build_end ON {schema}build (state, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX build_project_end ON {schema}build (project, state, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX build_worker_end ON {schema}build (worker, id) WHERE finished_at IS NOT NULL;
+
+-- Until when live sessions are known to serve a class.
+ALTER TABLE {schema}class ADD COLUMN served_until timestamptz;
+
+-- virtual_end is the greatest end of a build that the pool, if fair, has admitted; that of a share is of the project's last.
+CREATE TABLE {schema}pool (
+	name text COLLATE "C" PRIMARY KEY,
+	paused boolean NOT NULL DEFAULT false,
+	fair boolean NOT NULL DEFAULT false,
+	virtual_end bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE {schema}share (
+	pool text COLLATE "C" NOT NULL,
+	project text COLLATE "C" NOT NULL,
+	weight integer NOT NULL DEFAULT 1 CHECK (weight > 0),
+	virtual_end bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (pool, project)
+) WITH (fillfactor = 50);
+
+CREATE TABLE {schema}project (
+	name text COLLATE "C" PRIMARY KEY,
+	paused boolean NOT NULL DEFAULT false,
+	artifact_quota bigint NOT NULL DEFAULT 0 CHECK (artifact_quota >= 0),
+	artifact_bytes bigint NOT NULL DEFAULT 0 CHECK (artifact_bytes >= 0)
+) WITH (fillfactor = 50);
+
+CREATE INDEX project_paused ON {schema}project (name) WHERE paused;
+
+INSERT INTO {schema}project (name, artifact_bytes) SELECT project, sum(size) FROM {schema}artifact GROUP BY project;
+
+CREATE TABLE {schema}build_limit (
+	project text NOT NULL,
+	key text COLLATE "C" NOT NULL CHECK (key <> ''),
+	max_running integer NOT NULL CHECK (max_running > 0),
+	PRIMARY KEY (project, key)
+);
+
+-- What was counted, by project and day in UTC, and what is yet to be added to it. Durations are microseconds.
+CREATE TABLE {schema}stat (
+	project text COLLATE "C" NOT NULL,
+	day date NOT NULL,
+	submitted bigint NOT NULL DEFAULT 0,
+	succeeded bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	canceled bigint NOT NULL DEFAULT 0,
+	timed_out bigint NOT NULL DEFAULT 0,
+	expired bigint NOT NULL DEFAULT 0,
+	lost bigint NOT NULL DEFAULT 0,
+	attempts bigint NOT NULL DEFAULT 0,
+	waited bigint NOT NULL DEFAULT 0,
+	ran bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (project, day)
+) WITH (fillfactor = 50);
+
+CREATE INDEX stat_day ON {schema}stat (day);
+
+CREATE TABLE {schema}stat_delta (LIKE {schema}stat INCLUDING DEFAULTS)
+	WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+ALTER TABLE {schema}log_head
+	ADD COLUMN lines bigint NOT NULL DEFAULT 0,
+	ADD COLUMN cut boolean NOT NULL DEFAULT false,
+	ADD COLUMN archived boolean NOT NULL DEFAULT false,
+	ADD COLUMN archiving_until timestamptz;
+
+CREATE INDEX log_head_closed ON {schema}log_head (build_id, epoch) WHERE closed AND NOT archived AND length > 0;
+
+-- Reservations, of which those of ended attempts are taken back.
+CREATE INDEX artifact_reserved ON {schema}artifact (created_at) WHERE NOT committed;
