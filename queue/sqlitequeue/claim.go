@@ -17,7 +17,11 @@ SELECT c.value,
 FROM json_each(?1) AS c WHERE rank IS NOT NULL ORDER BY rank, c.value`)
 
 // Probe implements [queue.Transitions].
-func (b *Backend) Probe(ctx context.Context, classes []queue.ClassID, limit int) ([]queue.Head, error) {
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, limit int) ([]queue.Head, error) {
+	classes := make([]queue.ClassID, len(reaches))
+	for i, r := range reaches {
+		classes[i] = r.Class
+	}
 	arg, err := list(classes)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
@@ -13,7 +12,7 @@ import (
 
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(
-	ctx context.Context, ends []queue.Completion, retry queue.Retry, now time.Time,
+	ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time,
 ) (finished []queue.Finished, err error) {
 	ids := make([]queue.AttemptID, len(ends))
 	reports := make(map[queue.AttemptID]*queue.Completion, len(ends))
@@ -31,7 +30,7 @@ func (b *Backend) Finish(
 		var endings []ending
 		for i := range held {
 			if report := reports[held[i].AttemptID]; report != nil {
-				endings = append(endings, held[i].report(report, retry, c.now))
+				endings = append(endings, held[i].report(report, avoid, c.now))
 				delete(reports, held[i].AttemptID)
 			}
 		}
@@ -84,7 +83,7 @@ type ending struct {
 }
 
 // report returns the ending that a worker reports.
-func (l *lease) report(r *queue.Completion, retry queue.Retry, now int64) ending {
+func (l *lease) report(r *queue.Completion, avoid time.Duration, now int64) ending {
 	var e ending
 	switch {
 	case r.Outcome != queue.Lost:
@@ -92,7 +91,7 @@ func (l *lease) report(r *queue.Completion, retry queue.Retry, now int64) ending
 	case l.state == sqlqueue.Cancelling:
 		e = l.ending(sqlqueue.Canceled, r.Reason)
 	default:
-		e = l.lost(r.Reason, retry, now)
+		e = l.lost(r.Reason, avoid, now)
 	}
 	e.ExitCode, e.Signal = r.ExitCode, r.Signal
 	e.Result = new(e.Next)
@@ -110,14 +109,14 @@ func (l *lease) ending(outcome sqlqueue.State, reason string) ending {
 }
 
 // lost returns the ending of an attempt that no fault of the build ended: the build is attempted again while it may be.
-func (l *lease) lost(reason string, retry queue.Retry, now int64) ending {
+func (l *lease) lost(reason string, avoid time.Duration, now int64) ending {
 	e := l.ending(sqlqueue.Lost, reason)
 	if l.used >= l.most {
 		return e
 	}
 	e.Next, e.BuildReason = sqlqueue.Queued, l.reason
-	e.AvoidUntil = new(now + retry.Avoid.Microseconds())
-	if delay := retry.Delay(l.used); delay > 0 {
+	e.AvoidUntil = new(now + avoid.Microseconds())
+	if delay := l.backoff.Delay(l.used); delay > 0 {
 		e.Next, e.NotBefore = sqlqueue.Held, new(now+delay.Microseconds())
 	}
 	return e
@@ -188,26 +187,28 @@ RETURNING state`)
 
 // Cancel implements [queue.Transitions].
 func (b *Backend) Cancel(
-	ctx context.Context, project string, id queue.ID, reason string, force time.Duration, now time.Time,
-) (state queue.State, err error) {
+	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
+) (canceled []queue.CanceledBuild, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		var stored sqlqueue.State
-		row := c.conn.Conn.QueryRowContext(ctx, cancelSQL, id[:], project, c.now, reason, force.Microseconds())
-		err := row.Scan(&stored)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = c.conn.Conn.QueryRowContext(ctx, stateSQL, id[:], project).Scan(&stored)
+		for _, id := range ids {
+			var stored sqlqueue.State
+			row := c.conn.Conn.QueryRowContext(ctx, cancelSQL, id[:], project, c.now, reason, force.Microseconds())
+			err := row.Scan(&stored)
+			if errors.Is(err, sql.ErrNoRows) {
+				err = c.conn.Conn.QueryRowContext(ctx, stateSQL, id[:], project).Scan(&stored)
+			}
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			canceled = append(canceled, queue.CanceledBuild{ID: id, State: stored.Public()})
 		}
-		state = stored.Public()
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return fmt.Errorf("build %v: %w", id, queue.ErrNotFound)
-		case err == nil && stored != sqlqueue.Cancelling && stored != sqlqueue.Canceled:
-			return fmt.Errorf("build %v is %v: %w", id, state, queue.ErrFinished)
-		}
-		return err
+		return nil
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return state, nil
+	return canceled, nil
 }

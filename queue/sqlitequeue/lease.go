@@ -20,6 +20,7 @@ type lease struct {
 	used, most int // attempts
 	startedAt  sql.NullInt64
 	runTimeout int64
+	backoff    queue.Backoff
 	tokenHash  []byte
 	source     sourceColumns
 	reason     string

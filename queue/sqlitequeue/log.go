@@ -28,7 +28,9 @@ ON CONFLICT (build_id, epoch) DO UPDATE SET length = excluded.length`)
 const maxChunkRows = 1000
 
 // AppendLogs implements [queue.Logs].
-func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, now time.Time) (lengths []queue.LogLength, err error) {
+func (b *Backend) AppendLogs(
+	ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, now time.Time,
+) (lengths []queue.LogLength, err error) {
 	ids := make([]queue.AttemptID, len(chunks))
 	byID := make(map[queue.AttemptID]queue.LogChunk, len(chunks))
 	for i, chunk := range chunks {

@@ -133,7 +133,7 @@ func (r *round) sweep(ctx context.Context) error {
 	}
 	endings := make([]ending, len(held))
 	for i := range held {
-		endings[i] = held[i].lost(queue.EventSessionLost.Reason(), r.Retry, r.now)
+		endings[i] = held[i].lost(queue.EventSessionLost.Reason(), r.Avoid, r.now)
 		if endings[i].Next == sqlqueue.Lost {
 			r.done.Lost++
 		} else {

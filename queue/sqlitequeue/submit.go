@@ -26,14 +26,18 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
-	return q.SubmitBy(params, func(builds []queue.NewBuild) error { return submit(ctx, tx, builds, micros(time.Time{})) })
+	return q.SubmitBy(params, func(builds []queue.NewBuild) ([]queue.Submitted, error) {
+		return submit(ctx, tx, builds, micros(time.Time{}))
+	})
 }
 
 // Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) error {
-	return b.change(ctx, now, func(ctx context.Context, c *change) error {
-		return submit(ctx, c.conn.Conn, builds, c.now)
+func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		done, err = submit(ctx, c.conn.Conn, builds, c.now)
+		return err
 	})
+	return done, err
 }
 
 // One statement for any number of builds, so that it is atomic on whatever connection it runs.
@@ -63,7 +67,7 @@ type newBuild struct {
 	Spec     *string       `json:"spec"`
 }
 
-func submit(ctx context.Context, conn bun.IConn, builds []queue.NewBuild, now int64) error {
+func submit(ctx context.Context, conn bun.IConn, builds []queue.NewBuild, now int64) ([]queue.Submitted, error) {
 	items := make([]newBuild, len(builds))
 	for i, b := range builds {
 		items[i] = newBuild{
@@ -82,13 +86,17 @@ func submit(ctx context.Context, conn bun.IConn, builds []queue.NewBuild, now in
 	}
 	arg, err := list(items)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := conn.ExecContext(ctx, submitSQL, arg, now); err != nil {
 		if failed(err, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY) {
-			return fmt.Errorf("%w: a build with that id exists", queue.ErrConflict)
+			return nil, fmt.Errorf("%w: a build with that id exists", queue.ErrConflict)
 		}
-		return err
+		return nil, err
 	}
-	return nil
+	done := make([]queue.Submitted, len(builds))
+	for i, b := range builds {
+		done[i] = queue.Submitted{ID: b.ID, Waiting: true}
+	}
+	return done, nil
 }

@@ -1,0 +1,27 @@
+package sqlitequeue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+func (*Backend) ClosedLogs(context.Context, int, time.Duration, time.Time) ([]queue.ClosedLog, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (*Backend) ArchiveLog(context.Context, queue.AttemptID) error { return errors.ErrUnsupported }
+
+func (*Backend) ReleaseArtifact(context.Context, queue.AttemptID, string, time.Time) error {
+	return errors.ErrUnsupported
+}
+
+func (*Backend) Stats(context.Context, string, time.Time, time.Time) (queue.Stats, error) {
+	return queue.Stats{}, errors.ErrUnsupported
+}
+
+func (*Backend) Explain(context.Context, string, queue.ID, time.Time) (queue.Circumstances, error) {
+	return queue.Circumstances{}, errors.ErrUnsupported
+}
