@@ -29,21 +29,24 @@ SELECT state FROM found`
 
 // Cancel implements [queue.Transitions].
 func (b *Backend) Cancel(
-	ctx context.Context, project string, id queue.ID, reason string, force time.Duration, now time.Time,
-) (queue.State, error) {
-	found, err := collect(ctx, b, pgx.RowTo[int16], b.sql.cancel, present(now), uuid(id), project, reason, force.Microseconds())
-	if err != nil {
-		return 0, err
+	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
+) ([]queue.CanceledBuild, error) {
+	var done []queue.CanceledBuild
+	for _, id := range ids {
+		found, err := collect(ctx, b, pgx.RowTo[int16], b.sql.cancel, present(now), uuid(id), project, reason, force.Microseconds())
+		if err != nil {
+			return nil, err
+		}
+		for _, before := range found {
+			c := queue.CanceledBuild{ID: id, State: sqlqueue.State(before).Public()}
+			switch sqlqueue.State(before) {
+			case sqlqueue.Held, sqlqueue.Queued, sqlqueue.Offered:
+				c.State = queue.Canceled
+			case sqlqueue.Running:
+				c.State = queue.Cancelling
+			}
+			done = append(done, c)
+		}
 	}
-	if len(found) == 0 {
-		return 0, queue.ErrNotFound
-	}
-	switch sqlqueue.State(found[0]) {
-	case sqlqueue.Held, sqlqueue.Queued, sqlqueue.Offered, sqlqueue.Canceled:
-		return queue.Canceled, nil
-	case sqlqueue.Running, sqlqueue.Cancelling:
-		return queue.Cancelling, nil
-	default:
-		return 0, queue.ErrFinished
-	}
+	return done, nil
 }

@@ -34,10 +34,10 @@ WHERE h.n > 0
 ORDER BY h.rank, w.class_id`
 
 // Probe implements [queue.Transitions]. It counts to 10,000 at most, the [queue.MaxBatch] of a submit.
-func (b *Backend) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
-	ids := make([]int32, len(classes))
-	for i, id := range classes {
-		ids[i] = int32(id)
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
+	ids := make([]int32, len(reaches))
+	for i, r := range reaches {
+		ids[i] = int32(r.Class)
 	}
 	sql := b.sql.probe
 	if max > queue.MaxClaim {

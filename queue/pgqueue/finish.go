@@ -23,7 +23,7 @@ const endSQL = `, over AS MATERIALIZED (
 		WHEN e.attempts_used >= e.max_attempts THEN {lost}
 		WHEN d.delay > 0 THEN {held}
 		ELSE {queued} END AS state
-	FROM ending e CROSS JOIN LATERAL (SELECT ($2::bigint[])[least(e.attempts_used, cardinality($2::bigint[]))] AS delay) d
+	FROM ending e CROSS JOIN LATERAL (SELECT least(e.backoff_max, e.backoff_base * power(2, e.attempts_used - 1))::bigint AS delay) d
 ), head AS (
 	INSERT INTO {schema}log_head AS h (build_id, epoch, length, closed)
 	SELECT o.id, o.epoch, 0, true FROM over o ORDER BY o.id
@@ -44,74 +44,62 @@ UPDATE {schema}build b SET
 	not_before = CASE WHEN o.state = {held} THEN {now} + o.delay * interval '1 microsecond' END,
 	expires_at = CASE WHEN o.state < {offered} THEN {now} + b.queue_timeout * interval '1 microsecond' ELSE b.expires_at END,
 	avoid_worker = CASE WHEN o.state < {offered} THEN b.worker ELSE b.avoid_worker END,
-	avoid_until = CASE WHEN o.state < {offered} THEN {now} + $3::bigint * interval '1 microsecond' ELSE b.avoid_until END,
+	avoid_until = CASE WHEN o.state < {offered} THEN {now} + $2::bigint * interval '1 microsecond' ELSE b.avoid_until END,
 	finished_at = CASE WHEN o.state >= {succeeded} THEN {now} END,
 	reason = CASE WHEN o.state < {offered} OR b.state = {cancelling} AND o.state = {canceled} THEN b.reason ELSE o.reason END,
 	exit_code = CASE WHEN o.state >= {succeeded} THEN o.exit_code ELSE b.exit_code END,
 	signal = CASE WHEN o.state >= {succeeded} THEN o.signal ELSE b.signal END
 FROM over o
 WHERE b.id = o.id
-RETURNING b.id, b.epoch, b.state`
+RETURNING b.id, b.epoch, b.state, b.admitted`
 
 // endingColumns are what endSQL wants to know of an attempt that nobody reported the end of; the outcome and reason come first.
-const endingColumns = `b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.started_at, false AS reported,
+const endingColumns = `b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.backoff_base, b.backoff_max, b.started_at, false AS reported,
 	NULL::bigint AS exit_code, ''::text AS signal, NULL::bigint AS log_length, NULL::bytea AS log_sha256`
 
 // An end is an attempt that has ended, and the state that its build is in now.
 type end struct {
 	queue.AttemptID
-	state sqlqueue.State
+	state    sqlqueue.State
+	admitted bool
 }
 
 // ending returns the first arguments of a statement that ends with endSQL, before those of its own.
-func ending(now time.Time, retry queue.Retry, rest ...any) []any {
-	return append([]any{present(now), delays(retry), retry.Avoid.Microseconds()}, rest...)
+func ending(now time.Time, avoid time.Duration, rest ...any) []any {
+	return append([]any{present(now), avoid.Microseconds()}, rest...)
 }
 
 func scanEnd(row pgx.CollectableRow) (e end, err error) {
-	err = row.Scan((*[16]byte)(&e.Build), &e.Epoch, (*int16)(&e.state))
+	err = row.Scan((*[16]byte)(&e.Build), &e.Epoch, (*int16)(&e.state), &e.admitted)
 	return e, err
-}
-
-// delays returns the back-offs after one lost attempt, after two, and so on, up to the one that all further ones have.
-func delays(retry queue.Retry) []int64 {
-	var all []int64
-	for used := 1; used <= queue.MaxMaxAttempts; used++ {
-		delay := retry.Delay(used)
-		all = append(all, delay.Microseconds())
-		if delay >= retry.Max {
-			break
-		}
-	}
-	return all
 }
 
 // finishSQL is fenced by epoch and state. What does not come back was stale, or finished before.
 const finishSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.started_at, true AS reported,
+	SELECT b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.backoff_base, b.backoff_max, b.started_at, true AS reported,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
 		i.reason, i.exit_code, i.signal, i.log_length, i.log_sha256
-	FROM unnest($4::uuid[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
+	FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::bigint[], $10::bytea[])
 		AS i(id, epoch, outcome, reason, exit_code, signal, log_length, log_sha256)
 	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
-	WHERE b.id = ANY($4::uuid[]) AND b.state IN ({running}, {cancelling})
+	WHERE b.id = ANY($3::uuid[]) AND b.state IN ({running}, {cancelling})
 	ORDER BY b.id FOR NO KEY UPDATE OF b
 )` + endSQL
 
 // finishedSQL finds attempts that Finish has ended.
 const finishedSQL = `
-SELECT a.build_id, a.epoch, a.result
+SELECT a.build_id, a.epoch, a.result, false
 FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
 JOIN {schema}attempt a ON a.build_id = i.id AND a.epoch = i.epoch
 WHERE a.build_id = ANY($1::uuid[]) AND a.result IS NOT NULL`
 
 // Finish implements [queue.Transitions].
-func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry queue.Retry, now time.Time) ([]queue.Finished, error) {
+func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	done, err := collect(ctx, b, scanEnd, b.sql.finish, ending(now, retry,
+	done, err := collect(ctx, b, scanEnd, b.sql.finish, ending(now, avoid,
 		c.builds, c.epochs, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums)...)
 	if err != nil {
 		return nil, err
@@ -132,7 +120,7 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry que
 	}
 	finished := make([]queue.Finished, len(done))
 	for i, d := range done {
-		finished[i] = queue.Finished{AttemptID: d.AttemptID, State: d.state.Public()}
+		finished[i] = queue.Finished{AttemptID: d.AttemptID, State: d.state.Public(), Admitted: d.admitted}
 	}
 	return finished, nil
 }

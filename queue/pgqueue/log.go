@@ -48,7 +48,7 @@ WITH chunk AS MATERIALIZED (
 SELECT build_id, epoch, length FROM head`
 
 // AppendLogs implements [queue.Logs].
-func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ time.Time) ([]queue.LogLength, error) {
+func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
 	var c attempts
 	starts, data := make([]int64, len(chunks)), make([][]byte, len(chunks))
 	for i, chunk := range chunks {

@@ -61,38 +61,38 @@ WHERE b.id = p.id`
 
 const timeOutSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT z.*, {timed_out} AS outcome, $5::text AS reason FROM (
+	SELECT z.*, {timed_out} AS outcome, $4::text AS reason FROM (
 		SELECT ` + endingColumns + ` FROM {schema}build b
 		WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.deadline <= {now}
 		ORDER BY b.deadline LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
-	LIMIT $4
+	LIMIT $3
 )` + endSQL
 
 const forceSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT z.*, {canceled} AS outcome, $5::text AS reason FROM (
+	SELECT z.*, {canceled} AS outcome, $4::text AS reason FROM (
 		SELECT ` + endingColumns + ` FROM {schema}build b
 		WHERE b.session_id IS NOT NULL AND b.state = {cancelling} AND b.deadline <= {now}
 		ORDER BY b.deadline LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
-	LIMIT $4
+	LIMIT $3
 )` + endSQL
 
 // sweepSQL does nothing unless the controller that asks has been fresh for the grace.
 const sweepSQL = `
 WITH gone AS MATERIALIZED (
-	SELECT s.id FROM {schema}session s WHERE s.ended_at <= {now} - $7::bigint * interval '1 microsecond'
+	SELECT s.id FROM {schema}session s WHERE s.ended_at <= {now} - $6::bigint * interval '1 microsecond'
 	UNION
 	SELECT s.id
 	FROM {schema}controller c JOIN {schema}session s ON s.controller_id = c.id
-	WHERE c.alive_until <= {now} - $7::bigint * interval '1 microsecond'
+	WHERE c.alive_until <= {now} - $6::bigint * interval '1 microsecond'
 ), ending AS MATERIALIZED (
-	SELECT z.*, {lost} AS outcome, $5::text AS reason FROM (
+	SELECT z.*, {lost} AS outcome, $4::text AS reason FROM (
 		SELECT ` + endingColumns + ` FROM {schema}build b
 		WHERE b.session_id IS NOT NULL AND b.session_id = ANY(ARRAY(SELECT id FROM gone)) AND b.state = {running} AND b.deadline > {now}
-			AND EXISTS (SELECT FROM {schema}controller c WHERE c.id = $6 AND c.alive_until >= {now}
-				AND c.fresh_since <= {now} - $7::bigint * interval '1 microsecond')
+			AND EXISTS (SELECT FROM {schema}controller c WHERE c.id = $5 AND c.alive_until >= {now}
+				AND c.fresh_since <= {now} - $6::bigint * interval '1 microsecond')
 		LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
-	LIMIT $4
+	LIMIT $3
 )` + endSQL
 
 // unclassedSQL looks for classes to be made, among those builds that the same round queues.
@@ -240,7 +240,7 @@ func (r *round) sweep(ctx context.Context) error {
 }
 
 func (r *round) endings(ctx context.Context, sql string, event queue.Event, args ...any) ([]end, error) {
-	return collect(ctx, r.Backend, scanEnd, sql, ending(r.now, r.Retry, append([]any{r.Limit, event.Reason()}, args...)...)...)
+	return collect(ctx, r.Backend, scanEnd, sql, ending(r.now, r.Avoid, append([]any{r.Limit, event.Reason()}, args...)...)...)
 }
 
 // admit queues held builds: those whose class is new, then those whose back-off is over.

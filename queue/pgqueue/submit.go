@@ -31,7 +31,7 @@ LEFT JOIN {schema}class c ON c.pool = i.pool AND c.labels = i.labels
 ORDER BY i.id`
 
 // Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) error {
+func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
 	c := columnsOf(builds)
 	ids := make([]pgtype.UUID, len(c.ids))
 	for i, id := range c.ids {
@@ -39,7 +39,7 @@ func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.
 	}
 	_, err := b.change(ctx, b.sql.submit, present(now), ids, c.projects, c.pools, c.labels, c.specs, c.digests,
 		c.sizes, c.runTimeouts, c.queueTimeouts, c.attempts)
-	return taken(err)
+	return stored(builds), taken(err)
 }
 
 // Submit adds builds in a transaction of the caller's own and returns their ids in the order of params: they are there if the
@@ -56,7 +56,9 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	if !ok {
 		return nil, fmt.Errorf("pgqueue: submit: the queue's backend is a %T, not a *pgqueue.Backend", q.Backend())
 	}
-	return q.SubmitBy(params, func(builds []queue.NewBuild) error { return b.submitIn(ctx, tx, builds) })
+	return q.SubmitBy(params, func(builds []queue.NewBuild) ([]queue.Submitted, error) {
+		return stored(builds), b.submitIn(ctx, tx, builds)
+	})
 }
 
 // submitIn sends the statement with its values written into it, which is a form that every driver takes.
@@ -76,6 +78,14 @@ func (b *Backend) submitIn(ctx context.Context, tx bun.IConn, builds []queue.New
 	}
 	_, err := b.bun.NewRaw(b.sql.submitIn, args...).Conn(tx).Exec(ctx)
 	return taken(explain(err))
+}
+
+func stored(builds []queue.NewBuild) []queue.Submitted {
+	done := make([]queue.Submitted, len(builds))
+	for i, n := range builds {
+		done[i].ID = n.ID
+	}
+	return done
 }
 
 // columns are builds as arguments of submitSQL. None of them holds nulls: an empty spec or digest, and a queue timeout of zero,
