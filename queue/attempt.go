@@ -178,7 +178,8 @@ func (c *LogChunk) check() error {
 	return nil
 }
 
-// ReadLog returns at most max bytes of an attempt's log from offset on. An epoch of zero stands for the newest attempt.
+// ReadLog returns at most max bytes of an attempt's log from offset on, wherever they are. An epoch of zero stands for the newest
+// attempt. The mark that a log was cut, [CutMark], is the reader's to show: offsets count what the worker sent.
 //
 // Errors: [ErrInvalid]; [ErrNotFound].
 func (q *Queue) ReadLog(ctx context.Context, project string, id AttemptID, offset int64, max int) (LogPage, error) {
@@ -192,6 +193,9 @@ func (q *Queue) ReadLog(ctx context.Context, project string, id AttemptID, offse
 		return LogPage{}, wrap("read log", id.Build, invalid("limit", "must be between 1 and %d", MaxLogRead))
 	}
 	page, err := q.backend.ReadLog(ctx, project, id, offset, max)
+	if err == nil && page.Archived {
+		page, err = q.readArchived(ctx, project, page, max)
+	}
 	return page, wrap("read log", id.Build, err)
 }
 

@@ -273,9 +273,12 @@ type LogPage struct {
 	Closed bool
 	// Cut says that the log was longer than it may be: its rest was dropped after Length bytes.
 	Cut bool
-	// Archived says that the bytes are not here but in the archive. A [Queue] reads them there and never returns it.
+	// Archived says that the bytes are in the archive. A backend returns such a page without data, the [Queue] adds them.
 	Archived bool
 }
+
+// CutMark is what readers show after the end of a log that was cut.
+const CutMark = "\n[slipway: the log was longer than allowed and is cut here]\n"
 
 // A NewArtifact is an output that an attempt is about to upload.
 type NewArtifact struct {
