@@ -8,8 +8,8 @@ export GOFLAGS := -mod=readonly -buildvcs=false
 TOOL := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 LINT := $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml
 
-# The library and its examples.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard examples/go.mod))
+# The library, its examples, and what measures it.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard examples/go.mod internal/compare/go.mod))
 
 # pgxmock compiles only with an older pgx: docs/design/0006-pgxmock.md.
 PGXMOCK := -modfile=$(CURDIR)/internal/testenv/pgxmock.mod -tags=pgxmock
@@ -21,7 +21,7 @@ COUNT ?= 6
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help deps test check demo bench fuzz pgxmock-mod fmt \
+.PHONY: help deps test check demo bench compare fuzz pgxmock-mod fmt \
 	lint lint-format lint-vet lint-fix lint-golangci lint-house lint-pgxmock
 
 help: ## list the targets
@@ -56,6 +56,10 @@ bench: deps ## measure: BENCH=regexp COUNT=6; the figures go to benchstat
 	@mkdir -p tmp
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... > tmp/bench.txt || { cat tmp/bench.txt; exit 1; }
 	@$(TOOL) benchstat tmp/bench.txt
+
+compare: deps ## measure against River: ARGS="-quick"; the figures go to standard output
+	@cd internal/compare && go build -o $(CURDIR)/tmp/compare . && \
+		exec $(CURDIR)/tmp/compare -commit "$$(git describe --always --dirty)" $(ARGS)
 
 fuzz: ## fuzz every target for FUZZTIME=30s each
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// burndownFamily is how fast one process starts and ends builds that do nothing.
+func burndownFamily() family {
+	return family{
+		name:       "burndown",
+		contenders: []contender{slipwayContender(), riverContender(riverBurning), bareContender(false)},
+		limit:      5 * time.Minute,
+		figures: []figure{
+			{name: "burndown", unit: "builds/s", value: "rate", river: riverBurning.name, bare: "bare", target: 1},
+		},
+		measure: func(ctx context.Context, t *trial) (values, error) {
+			if err := t.load(ctx, t.sizes.burndown); err != nil {
+				return nil, err
+			}
+			if err := t.db.settle(ctx); err != nil {
+				return nil, err
+			}
+			took, err := t.burn(ctx, t.sizes.burndown)
+			return values{"rate": float64(t.sizes.burndown) / took.Seconds()}, err
+		},
+	}
+}
+
+// burn has the side start and end all of the builds that wait, and returns how long that took: from nobody being there to the end of
+// the last build.
+func (t *trial) burn(ctx context.Context, total int) (time.Duration, error) {
+	begin := time.Now()
+	var count, started atomic.Int64
+	var took time.Duration // written before consuming is called off
+	consuming, enough := context.WithCancel(ctx)
+	defer enough()
+	var group errgroup.Group
+	group.Go(func() error {
+		defer enough()
+		return t.side.consume(consuming, watcher{
+			started: func(int64) { started.Add(1) },
+			ended: func(builds int) {
+				if count.Add(int64(builds)) == int64(total) {
+					took = time.Since(begin)
+					enough()
+				}
+			},
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	if took == 0 {
+		return 0, fmt.Errorf("%d of %d builds ended, %d started: %w", count.Load(), total, started.Load(), context.Cause(ctx))
+	}
+	return took, nil
+}

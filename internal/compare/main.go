@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == submitterCommand {
+		if err := runSubmitter(ctx, args[1:], stdin, stdout); err != nil {
+			fmt.Fprintln(stderr, "compare:", err)
+			return exitFailed
+		}
+		return 0
+	}
+	b, err := parse(args, stdout, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return exitUsage
+	}
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(stderr, "compare:", err)
+		return exitFailed
+	}
+	return 0
+}
+
+// parse reads the command line. It has said what is wrong with it if it returns an error.
+func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
+	b := &bench{stderr: stderr, report: report{out: stdout}}
+	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&b.suite, "suite", "river", "what to measure: "+suiteNames())
+	flags.IntVar(&b.runs, "runs", 3, "how often to measure everything, taking turns")
+	only := flags.String("only", "", "measure only figures whose names match this `regexp`")
+	flags.BoolVar(&b.quick, "quick", false, "measure little, to see that it works")
+	flags.BoolVar(&b.report.asJSON, "json", false, "write JSON instead of lines")
+	flags.IntVar(&b.pool, "pool", 20, "`connections` of each side's pool")
+	flags.StringVar(&b.commit, "commit", "unknown", "the `commit` that is measured, for the record")
+	flags.StringVar(&b.profiles, "profile", "", "write profiles to this `directory`; they cost a little")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	err := b.check(flags.Args())
+	if err == nil {
+		b.only, err = regexp.Compile(*only)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "compare:", err)
+		return nil, err
+	}
+	b.sizes = fullSizes
+	if b.quick {
+		b.sizes = quickSizes
+	}
+	return b, nil
+}
+
+func (b *bench) check(rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("what is %q?", rest[0])
+	case suites[b.suite].run == nil:
+		return fmt.Errorf("no suite %q; there are %s", b.suite, suiteNames())
+	case b.runs < 1:
+		return errors.New("-runs must be at least 1")
+	case b.pool < submitters+2:
+		return fmt.Errorf("-pool must be at least %d", submitters+2)
+	}
+	return nil
+}
+
+// sizes are how much is measured.
+type sizes struct {
+	enqueue    time.Duration // of one-by-one submits
+	bulk       int           // builds of batches and COPY
+	burndown   int           // builds
+	footprint  int           // builds
+	slow, fast time.Duration // of the latencies at 50 and at 500 builds a second
+}
+
+var (
+	fullSizes = sizes{
+		enqueue: 5 * time.Second, bulk: 300_000, burndown: 200_000, footprint: 50_000, slow: 20 * time.Second, fast: 10 * time.Second,
+	}
+	quickSizes = sizes{
+		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
+	}
+)
