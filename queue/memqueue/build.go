@@ -136,7 +136,7 @@ func (bd *build) end(e ending, now time.Time) {
 }
 
 // lose ends the running attempt as lost. The build is attempted again while it may be.
-func (bd *build) lose(e ending, retry queue.Retry, now time.Time) {
+func (bd *build) lose(e ending, avoid time.Duration, now time.Time) {
 	e.outcome = queue.Lost
 	used := len(bd.attempts)
 	if used >= bd.MaxAttempts {
@@ -145,9 +145,9 @@ func (bd *build) lose(e ending, retry queue.Retry, now time.Time) {
 	}
 	bd.close(e, now)
 	bd.vacate(queue.Pending)
-	bd.shun(retry.Avoid, now)
+	bd.shun(avoid, now)
 	bd.wait(now)
-	if delay := retry.Delay(used); delay > 0 {
+	if delay := bd.Backoff.Delay(used); delay > 0 {
 		bd.notBefore = now.Add(delay)
 	} else {
 		bd.class.add(bd)

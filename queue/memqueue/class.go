@@ -56,6 +56,12 @@ func (c *class) remove(bd *build) {
 	bd.queued = false
 }
 
+// from returns the queued builds at or above a rank.
+func (c *class) from(floor int64) []*build {
+	at, _ := slices.BinarySearchFunc(c.queued, floor, func(bd *build, floor int64) int { return cmp.Compare(bd.rank, floor) })
+	return c.queued[at:]
+}
+
 func byRank(x, y *build) int {
 	return cmp.Or(cmp.Compare(x.rank, y.rank), bytes.Compare(x.ID[:], y.ID[:]))
 }
@@ -77,16 +83,18 @@ func (b *Backend) Classes(ctx context.Context, after queue.ClassID, max int) ([]
 }
 
 // Probe implements [queue.Transitions].
-func (b *Backend) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	var heads []queue.Head
-	for _, id := range classes {
-		if c := b.byID(id); c != nil && len(c.queued) > 0 {
-			heads = append(heads, queue.Head{Class: id, Rank: c.queued[0].rank, Count: min(len(c.queued), max)})
+	for _, r := range reaches {
+		if c := b.byID(r.Class); c != nil {
+			if found := c.from(r.Floor); len(found) > 0 {
+				heads = append(heads, queue.Head{Class: r.Class, Rank: found[0].rank, Count: min(len(found), max)})
+			}
 		}
 	}
 	slices.SortFunc(heads, func(x, y queue.Head) int {

@@ -10,7 +10,7 @@ import (
 )
 
 // AppendLogs implements [queue.Logs].
-func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ time.Time) ([]queue.LogLength, error) {
+func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err

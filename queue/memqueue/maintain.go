@@ -19,7 +19,7 @@ func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time
 	for _, bd := range b.pastDue() {
 		round.move(bd)
 	}
-	b.admit(&round)
+	b.promote(&round)
 	b.forget(&round)
 	return round.done, nil
 }
@@ -100,12 +100,12 @@ func (r *round) sweep(bd *build) {
 		kind = &r.done.Lost
 	}
 	if r.room(kind) {
-		bd.lose(ending{reason: queue.EventSessionLost.Reason()}, r.Retry, r.now)
+		bd.lose(ending{reason: queue.EventSessionLost.Reason()}, r.Avoid, r.now)
 	}
 }
 
-// admit queues held builds: those whose class is new and those whose back-off is over.
-func (b *Backend) admit(r *round) {
+// promote queues held builds: those whose class is new and those whose back-off is over.
+func (b *Backend) promote(r *round) {
 	for _, bd := range b.pastDue() {
 		if bd.state != queue.Pending || bd.queued || bd.notBefore.After(r.now) || !r.room(&r.done.Queued) {
 			continue

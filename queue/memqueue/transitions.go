@@ -9,29 +9,32 @@ import (
 )
 
 // Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) error {
+func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	taken := make(map[queue.ID]bool, len(builds))
 	for _, n := range builds {
 		if b.builds[n.ID] != nil || taken[n.ID] {
-			return fmt.Errorf("build %v: %w", n.ID, queue.ErrConflict)
+			return nil, fmt.Errorf("build %v: %w", n.ID, queue.ErrConflict)
 		}
 		taken[n.ID] = true
 	}
 	now = present(now)
-	for _, n := range builds {
-		bd := &build{NewBuild: cloneBuild(n), state: queue.Pending, rank: now.UnixMicro(), createdAt: now}
+	done := make([]queue.Submitted, len(builds))
+	for i, n := range builds {
+		bd := &build{NewBuild: cloneBuild(n), state: queue.Pending, rank: n.Rank(now), createdAt: now}
 		bd.wait(now)
 		b.builds[n.ID] = bd
+		done[i] = queue.Submitted{ID: n.ID, Rank: bd.rank, Waiting: true}
 		if bd.class = b.find(bd.Pool, bd.Labels); bd.class != nil {
 			bd.class.add(bd)
+			done[i].Class, done[i].Waiting = bd.class.ID, false
 		}
 	}
-	return nil
+	return done, nil
 }
 
 // Claim implements [queue.Transitions].
@@ -53,7 +56,7 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 			if s == nil || s.ended() {
 				continue
 			}
-			bd := c.next(s.Worker, now)
+			bd := c.next(d.Floor, s.Worker, now)
 			if bd == nil {
 				continue
 			}
@@ -70,8 +73,8 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 }
 
 // next returns the first queued build that does not avoid the worker, nil if there is none.
-func (c *class) next(worker string, now time.Time) *build {
-	for _, bd := range c.queued {
+func (c *class) next(floor int64, worker string, now time.Time) *build {
+	for _, bd := range c.from(floor) {
 		if bd.avoid != worker || due(bd.avoidUntil, now) {
 			return bd
 		}
@@ -137,7 +140,7 @@ func (b *Backend) Release(ctx context.Context, ids []queue.AttemptID, avoid time
 }
 
 // Finish implements [queue.Transitions].
-func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry queue.Retry, now time.Time) ([]queue.Finished, error) {
+func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -148,7 +151,7 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry que
 	for _, e := range ends {
 		bd := b.builds[e.Build]
 		if bd.leases(e.AttemptID) {
-			bd.report(e, retry, now)
+			bd.report(e, avoid, now)
 		}
 		if led := b.led(e.AttemptID); led != 0 {
 			done = append(done, queue.Finished{AttemptID: e.AttemptID, State: led})
@@ -158,7 +161,7 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, retry que
 }
 
 // report ends the running attempt as its worker says.
-func (bd *build) report(c queue.Completion, retry queue.Retry, now time.Time) {
+func (bd *build) report(c queue.Completion, avoid time.Duration, now time.Time) {
 	e := ending{outcome: c.Outcome, reason: c.Reason, exitCode: c.ExitCode, signal: c.Signal}
 	a := bd.current()
 	switch {
@@ -168,7 +171,7 @@ func (bd *build) report(c queue.Completion, retry queue.Retry, now time.Time) {
 		e.outcome = queue.Canceled
 		bd.end(e, now)
 	default:
-		bd.lose(e, retry, now)
+		bd.lose(e, avoid, now)
 	}
 	a.led = bd.state
 	a.LogSHA256 = c.LogSHA256
@@ -190,27 +193,29 @@ func (b *Backend) led(id queue.AttemptID) queue.State {
 
 // Cancel implements [queue.Transitions].
 func (b *Backend) Cancel(
-	ctx context.Context, project string, id queue.ID, reason string, force time.Duration, now time.Time,
-) (queue.State, error) {
+	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
+) ([]queue.CanceledBuild, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer unlock()
-	bd, err := b.build(project, id)
-	if err != nil {
-		return 0, err
-	}
 	now = present(now)
-	switch bd.state {
-	case queue.Pending, queue.Offered:
-		bd.reason = reason
-		bd.finish(queue.Canceled, now)
-	case queue.Running:
-		bd.cancel(reason, now.Add(force))
-	case queue.Cancelling, queue.Canceled:
-	default:
-		return 0, fmt.Errorf("build %v is %v: %w", id, bd.state, queue.ErrFinished)
+	var done []queue.CanceledBuild
+	for _, id := range ids {
+		bd, err := b.build(project, id)
+		if err != nil {
+			continue
+		}
+		switch bd.state {
+		case queue.Pending, queue.Offered:
+			bd.reason = reason
+			bd.finish(queue.Canceled, now)
+		case queue.Running:
+			bd.cancel(reason, now.Add(force))
+		default: // it is Cancelling already, or has ended
+		}
+		done = append(done, queue.CanceledBuild{ID: id, State: bd.state})
 	}
-	return bd.state, nil
+	return done, nil
 }
