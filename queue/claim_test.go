@@ -130,9 +130,9 @@ type probes struct {
 	max []int
 }
 
-func (p *probes) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+func (p *probes) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
 	p.max = append(p.max, max)
-	return p.Backend.Probe(ctx, classes, max)
+	return p.Backend.Probe(ctx, reaches, max)
 }
 
 // Builds beyond the idle slots are not even counted, and yet all slots are filled, whatever the classes have.
@@ -415,11 +415,11 @@ func (b *faulty) Classes(ctx context.Context, after queue.ClassID, max int) ([]q
 	return b.Backend.Classes(ctx, after, max)
 }
 
-func (b *faulty) Probe(ctx context.Context, classes []queue.ClassID, max int) ([]queue.Head, error) {
+func (b *faulty) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
 	if b.probe != nil {
 		return nil, b.probe
 	}
-	heads, err := b.Backend.Probe(ctx, classes, max)
+	heads, err := b.Backend.Probe(ctx, reaches, max)
 	for i := range heads {
 		heads[i].Count = 1 // so that a claim takes several rounds
 	}

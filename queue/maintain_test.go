@@ -26,7 +26,7 @@ func TestMaintainErrorWithCounts(t *testing.T) {
 	b := halfway{memqueue.New(), queue.Maintained{Requeued: 1}, errors.New("the connection died")}
 	q := queue.New(b, nil)
 	done, err := q.Maintain(t.Context())
-	if !errors.Is(err, b.err) || done != b.done {
+	if !errors.Is(err, b.err) || done.Requeued != b.done.Requeued {
 		t.Errorf("Maintain returned %+v, %v; want %+v, %v", done, err, b.done, b.err)
 	}
 	if !woken(q) {

@@ -105,7 +105,7 @@ func TestDelay(t *testing.T) {
 		{1, most, 1000, most},
 		{most, most, 3, most},
 	} {
-		r := queue.Retry{Base: c.base, Max: c.longest}
+		r := queue.Backoff{Base: c.base, Max: c.longest}
 		if got := r.Delay(c.used); got != c.want {
 			t.Errorf("%d doubled from %d on, at most %d, is %d, want %d", c.used, c.base, c.longest, got, c.want)
 		}

@@ -201,9 +201,9 @@ func TestAppendLog(t *testing.T) {
 		length int64
 		err    error
 	}{{0, "abc", 3, nil}, {0, "abc", 3, nil}, {2, "cde", 5, nil}, {6, "x", 5, queue.ErrGap}, {5, "", 5, nil}, {5, "f", 6, nil}} {
-		length, err := f.AppendLog(t.Context(), queue.LogChunk{AttemptID: id, Offset: c.offset, Data: []byte(c.data)})
-		if length != c.length || !errors.Is(err, c.err) {
-			t.Errorf("append of %q at %d = %d, %v, want %d, %v", c.data, c.offset, length, err, c.length, c.err)
+		stored, err := f.AppendLog(t.Context(), queue.LogChunk{AttemptID: id, Offset: c.offset, Data: []byte(c.data)})
+		if stored.Length != c.length || !errors.Is(err, c.err) {
+			t.Errorf("append of %q at %d = %d, %v, want %d, %v", c.data, c.offset, stored.Length, err, c.length, c.err)
 		}
 	}
 	page, err := f.ReadLog(t.Context(), "project", queue.AttemptID{Build: id.Build}, 1, 3)
