@@ -68,6 +68,7 @@ type Claimed struct {
 	AttemptID
 	Session    SessionID
 	Class      ClassID // the demand it fills
+	Rank       int64   // the place it had in the queue of that class
 	Project    string
 	Pool       string
 	Spec       []byte // nil if SpecSize is above InlineSpec
@@ -175,7 +176,7 @@ type Admitted struct {
 	Held   int // queued builds that are held again
 	// Heads are the classes in which builds were queued, each with the lowest rank of those.
 	Heads []Head
-	// Next is the lane to go on from. The zero Lane says that all were looked at.
+	// Next is the lane to go on from: the last that was looked at. The zero Lane says that all were.
 	Next Lane
 }
 
@@ -242,7 +243,8 @@ type LogChunk struct {
 // A LogLimit bounds each log. What comes after it is dropped, and the log is cut.
 type LogLimit struct {
 	Bytes int64
-	Lines int64 // newline characters
+	// Lines is how many newline characters there may be. Nothing is stored after the last of them.
+	Lines int64
 }
 
 // A LogLength tells how many bytes of an attempt's log are stored.
