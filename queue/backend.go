@@ -66,7 +66,7 @@ type Transitions interface {
 	// Cancelling one becomes Canceled. An outcome of Failed does the same with a Running build that is to be attempted again when it
 	// fails and has attempts left. A build that was canceled and ends Canceled keeps the reason of its cancel. An attempt that is
 	// leased to another session than the completion names is stale. Finishing an attempt again, when Finish ended it before, returns
-	// the same result, whatever the second report says, and changes nothing.
+	// the same result, whatever the second report says and whoever sends it, and changes nothing.
 	Finish(ctx context.Context, ends []Completion, avoid time.Duration, now time.Time) ([]Finished, error)
 
 	// Cancel ends Pending and Offered builds as Canceled and makes Running ones Cancelling until now+force. It returns the state of
@@ -90,16 +90,19 @@ type Transitions interface {
 // All changes of this role take turns: what one has decided by counting holds until it has committed.
 type Admission interface {
 	// Admit queues held builds whose class is known, whose time has come and which wait for nothing but to be admitted. It looks at
-	// lanes in order, from the one after the given on, at most at max of them, and moves at most max builds.
+	// lanes in order, from the one after the given on, at most at max of them, and moves at most max builds. What a lane has left then
+	// waits until its turn comes again.
 	//
 	// Builds of a paused project stay held, and those of it that are queued are held again. Builds with a concurrency key stay held
 	// while those of the key that are queued, Offered, Running or Cancelling reach its limit, and while no live session serves their
 	// class (see Serve). Where builds of a key wait, those of it that are queued and that no live session serves are held again.
 	//
-	// In a fair pool a project has at most [FairWindow] builds queued, and their ranks are virtual times instead of those of
-	// [NewBuild.Rank], by which it takes them: the k-th build that a project is admitted begins at the greater of the pool's virtual
-	// time and the end of its build before, and ends [FairStep]/weight later; its rank is its begin. The pool's virtual time
-	// is the lowest rank that is queued in it and served, or, if nothing is, the greatest end it gave.
+	// In a fair pool builds stay held while no live session serves their class, and where builds of a project wait, those of it that are
+	// queued there and that no live session serves are held again: they would take up its window. A project has at most [FairWindow]
+	// builds queued in a fair pool, and their ranks are virtual times instead of those of [NewBuild.Rank], by which it takes them: the
+	// k-th build that a project is admitted begins at the greater of the pool's virtual time and the end of its build before, and ends
+	// [FairStep]/weight later; its rank is its begin. The pool's virtual time is the lowest rank that is queued in it and served, or,
+	// if nothing is, the greatest end it gave.
 	Admit(ctx context.Context, after Lane, max int, now time.Time) (Admitted, error)
 
 	// ChangePool sets what is not nil, and holds what is queued in a pool that becomes fair or ceases to be, so that Admit ranks it anew.

@@ -21,7 +21,8 @@ type Circumstances struct {
 	// Pool and Project are as they are set, weights left out.
 	Pool    Pool
 	Project Project
-	// Workers are those with a live session that serves the build's pool, ordered by name, at most 1,000.
+	// Workers are those with a session that serves the build's pool, has not ended, and is on a controller that is alive, ordered by
+	// name, at most 1,000.
 	Workers []WorkerFacts
 }
 

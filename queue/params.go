@@ -47,8 +47,9 @@ type Params struct {
 	// Source is the archive that is unpacked for the build. It must lie in the project's storage before a worker
 	// asks for it. Default: none.
 	Source *Source
-	// QueueTimeout ends a build that waits longer than this for a worker: counted from the submit, and anew from the loss of an
-	// attempt. Offers that come to nothing do not interrupt the wait. At most [MaxTimeout]. Default: it waits forever.
+	// QueueTimeout ends a build that waits longer than this for a worker: counted from the submit, or from NotBefore if that is
+	// later, and anew from the end of an attempt after which it is attempted again. Offers that come to nothing do not interrupt
+	// the wait. At most [MaxTimeout]. Default: it waits forever.
 	QueueTimeout time.Duration
 	// RunTimeout ends an attempt that runs longer. At most [MaxTimeout]. Default: [Options.RunTimeout].
 	RunTimeout time.Duration

@@ -12,7 +12,7 @@ type Pool struct {
 	// Fair pools share their slots among the projects that have builds waiting, by weight, instead of going by the time of the
 	// submit: however many builds a project submits, those of another are not behind all of them.
 	Fair bool
-	// Weights are the shares of projects in a fair pool. A project that is not here weighs 1.
+	// Weights are the shares of projects in a fair pool that are not 1.
 	Weights map[string]int
 }
 
