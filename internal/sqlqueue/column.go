@@ -1,6 +1,7 @@
 package sqlqueue
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -28,11 +29,14 @@ func IDs(db bun.IDB, ids []queue.ID) []any {
 	return args
 }
 
-// An idColumn reads an id in the form of either dialect.
+// An idColumn reads an id in the form of either dialect. Null becomes the zero ID.
 type idColumn queue.ID
 
 func (c *idColumn) Scan(src any) error {
 	switch v := src.(type) {
+	case nil:
+		*c = idColumn{}
+		return nil
 	case []byte:
 		if len(v) == len(c) {
 			copy(c[:], v)
@@ -91,4 +95,28 @@ func ParseLabels(s string) (queue.Labels, error) {
 		return queue.Labels{}, nil
 	}
 	return queue.ParseLabels(strings.Split(s, ",")...)
+}
+
+// FormatMetadata writes a build's metadata as it is stored: an object of JSON, or nothing if there is none.
+func FormatMetadata(m map[string]string) string {
+	if len(m) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // strings can always be written
+	}
+	return string(text)
+}
+
+// ParseMetadata reads back what [FormatMetadata] wrote.
+func ParseMetadata(s string) (map[string]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var m map[string]string
+	if err := json.Unmarshal([]byte(s), &m); err != nil {
+		return nil, fmt.Errorf("sqlqueue: metadata: %w", err)
+	}
+	return m, nil
 }

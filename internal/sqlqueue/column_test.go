@@ -2,6 +2,7 @@ package sqlqueue
 
 import (
 	"database/sql"
+	"maps"
 	"testing"
 	"time"
 
@@ -31,6 +32,10 @@ func TestColumnsReadBothDialects(t *testing.T) {
 	if err := c.Scan(nil); err != nil || c != (digestColumn{}) {
 		t.Errorf("a null digest is read as %v, %v", c, err)
 	}
+	none := idColumn(id)
+	if err := none.Scan(nil); err != nil || !queue.ID(none).IsZero() {
+		t.Errorf("a null id is read as %v, %v", queue.ID(none), err)
+	}
 	when := timeColumn(at)
 	if err := when.Scan(nil); err != nil || !time.Time(when).IsZero() {
 		t.Errorf("a null time is read as %v, %v", time.Time(when), err)
@@ -42,7 +47,7 @@ func TestColumnsRefuseWhatTheyAreNot(t *testing.T) {
 		column sql.Scanner
 		srcs   []any
 	}{
-		{new(idColumn), []any{nil, int64(1), "0198", []byte{1, 2}}},
+		{new(idColumn), []any{int64(1), "0198", []byte{1, 2}}},
 		{new(timeColumn), []any{"2026-03-01", 1.5, []byte{1}}},
 		{new(digestColumn), []any{"00", []byte{1, 2}, int64(1)}},
 	} {
@@ -59,6 +64,23 @@ func TestLabelsAreReadBack(t *testing.T) {
 		got, err := ParseLabels(labels.String())
 		if err != nil || got == nil || got.String() != labels.String() {
 			t.Errorf("%v is read back as %v, %v", labels, got, err)
+		}
+	}
+}
+
+func TestMetadataIsReadBack(t *testing.T) {
+	for _, m := range []map[string]string{nil, {"a": "1"}, {"": "", "b": `"<\>&`, "ü": "\u2028\n"}} {
+		got, err := ParseMetadata(FormatMetadata(m))
+		if err != nil || !maps.Equal(got, m) || (got == nil) != (m == nil) {
+			t.Errorf("%v is read back as %v, %v", m, got, err)
+		}
+	}
+	if got := FormatMetadata(map[string]string{}); got != "" {
+		t.Errorf("no metadata is stored as %q", got)
+	}
+	for _, s := range []string{"1", "{", `{"a":1}`} {
+		if m, err := ParseMetadata(s); err == nil {
+			t.Errorf("%q is read as %v", s, m)
 		}
 	}
 }

@@ -14,7 +14,9 @@
 //	time       PostgreSQL timestamptz; SQLite INTEGER, microseconds since 1970 in UTC
 //	duration   bigint, microseconds
 //	digest     bytea / BLOB of 32 bytes
+//	day        PostgreSQL date; SQLite INTEGER, days since 1970. Days are those of UTC
 //	labels     text as [queue.Labels.String] writes it; pools likewise: names joined by commas
+//	metadata   text, see [FormatMetadata]
 //	state      smallint, see [State]
 //	flag       boolean / INTEGER 0 or 1
 //
@@ -27,20 +29,30 @@
 //	  id              id, primary key
 //	  project, pool   text
 //	  labels          labels required of a worker
-//	  class_id        int, null until interned: the id of a class
+//	  class_id        int, the id of a class. While that is not known: null if the build may be queued as soon as it is; 0 if it
+//	                  is held by more than that, and must not be queued by a program of version 1
 //	  state           state
-//	  rank            bigint: the store's clock in microseconds at submit; kept when the build is requeued
+//	  rank            bigint: see [queue.NewBuild.Rank]; a virtual time once it was admitted in a fair pool; kept when it is requeued
+//	  priority        int
+//	  admitted        flag: Admit has queued it
+//	  limit_key       text: its concurrency key, empty if it has none
+//	  idem_key        text, null if it has none or it was forgotten: unique in a project
+//	  idem_hash       digest, null likewise
+//	  metadata        metadata, null if there is none
+//	  retry_of        id, null unless it repeats another build
 //	  spec            bytes, null if empty
 //	  source_digest   digest, null if there is no source
 //	  source_size     bigint, null likewise
 //	  epoch           bigint, counts claims; never reset
 //	  attempts_used, max_attempts  int
+//	  retry_failed    flag
+//	  backoff_base, backoff_max  durations
 //	  run_timeout     duration
 //	  queue_timeout   duration, null if it waits forever
 //	  created_at      time
 //	  expires_at      time, null if it waits forever: created_at + queue_timeout; begins anew when a lost attempt is requeued,
 //	                  goes on when an offer is released
-//	  not_before      time, null unless held by time
+//	  not_before      time, null unless held by time. What is held in a class (above 0) without it waits to be admitted
 //	  avoid_worker    text, null; avoid_until time, null: both or neither
 //	  session_id      bigint, set in states 2 to 4 and null elsewhere; references nothing, a session outlives its leases
 //	  worker          text: who holds the build or held it last; empty before the first claim
@@ -68,8 +80,12 @@
 //	                  the truth about what is stored
 //	  build_id, epoch primary key
 //	  length          bigint, bytes
+//	  lines           bigint, newlines among them, but for those that a program of version 1 stored
+//	  cut             flag: the log has reached its limit and something was dropped
 //	  closed          flag: the attempt has ended
-//	  tail            bigint, PostgreSQL only: where the bytes of the newest append begin, -1 if it stored none
+//	  archived        flag: its chunks are gone, its bytes in the archive
+//	  archiving_until time, null: until when one process has it to itself to put it there
+//	  tail            bigint, PostgreSQL only: how version 1 told where the bytes of its newest append begin. Later ones leave it alone
 //
 //	log_chunk
 //	  build_id, epoch, start  primary key; start is the offset of the first byte
@@ -81,11 +97,41 @@
 //	  digest          digest
 //	  size            bigint
 //	  committed       flag
+//	  charged         flag: its size is in the project's artifact_bytes, as that of all is, but for those that a program of version 1
+//	                  has reserved since the tables came to version 2
 //	  created_at      time
 //
 //	class             in order of id; a lower id never becomes visible after a higher one
 //	  id              int, primary key
 //	  pool, labels    unique together
+//	  served_until    time, null: until when live sessions are known to serve it
+//
+//	pool              made by what is first set
+//	  name            text, primary key
+//	  paused, fair    flags
+//	  virtual_end     bigint: the greatest end of a build that was admitted in it while it was fair
+//
+//	share             of a project in a fair pool
+//	  pool, project   text, primary key
+//	  weight          int
+//	  virtual_end     bigint: the end of the build that was admitted last
+//
+//	project           made by what is first set, or by the first artifact
+//	  name            text, primary key
+//	  paused          flag
+//	  artifact_quota  bigint, bytes; 0 is none
+//	  artifact_bytes  bigint: the sum of what is charged
+//
+//	build_limit
+//	  project, key    text, primary key
+//	  max_running     int
+//
+//	stat              what [queue.DayStats] counts, durations summed
+//	  project, day    primary key
+//	  submitted, succeeded, failed, canceled, timed_out, expired, lost, attempts  bigint
+//	  waited, ran     durations
+//
+//	stat_delta        PostgreSQL only: rows like those of stat, any number of each, that are yet to be added to it
 //
 //	session
 //	  id              bigint, primary key, ascending

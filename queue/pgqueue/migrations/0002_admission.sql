@@ -32,7 +32,8 @@ CREATE INDEX build_idem_end ON {schema}build (finished_at) WHERE idem_key IS NOT
 CREATE INDEX build_finished_at ON {schema}build (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX build_end ON {schema}build (state, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX build_project_end ON {schema}build (project, state, id) WHERE finished_at IS NOT NULL;
-CREATE INDEX build_worker_end ON {schema}build (worker, id) WHERE finished_at IS NOT NULL;
+-- What a worker had. Whatever it has is found by its session.
+CREATE INDEX build_worker ON {schema}build (worker, id) WHERE session_id IS NULL AND worker <> '';
 
 -- Until when live sessions are known to serve a class.
 ALTER TABLE {schema}class ADD COLUMN served_until timestamptz;
@@ -100,6 +101,10 @@ ALTER TABLE {schema}log_head
 	ADD COLUMN archiving_until timestamptz;
 
 CREATE INDEX log_head_closed ON {schema}log_head (build_id, epoch) WHERE closed AND NOT archived AND length > 0;
+
+-- charged says that the size is in artifact_bytes of the project. It is not if a program of version 1 makes the row from now on.
+ALTER TABLE {schema}artifact ADD COLUMN charged boolean NOT NULL DEFAULT true;
+ALTER TABLE {schema}artifact ALTER COLUMN charged SET DEFAULT false;
 
 -- Reservations, of which those of ended attempts are taken back.
 CREATE INDEX artifact_reserved ON {schema}artifact (created_at) WHERE NOT committed;
