@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -125,27 +127,35 @@ func explain(err error) error {
 		}
 		return err
 	}
-	switch reply.Code {
-	case "57014", "55P03": // query_canceled, lock_not_available
+	switch code := reply.Code; {
+	case code == "57014" || code == "55P03": // query_canceled, lock_not_available
 		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-	case "57P01", "57P02", "57P03", "53300": // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
-		return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
-	case "3F000", "42P01": // invalid_schema_name, undefined_table
+	case code == "3F000" || code == "42P01": // invalid_schema_name, undefined_table
 		return fmt.Errorf("%w: %w", ErrOutdated, err)
+	case slices.ContainsFunc(away, func(class string) bool { return strings.HasPrefix(code, class) }):
+		return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
 	default:
 		return err
 	}
 }
 
-// unreachable reports whether err is of the connection to the server, and not of a limit of ours.
+// away are the classes of codes by which a server says that it cannot go on at the moment: connection exception, insufficient resources,
+// the subclass of operator intervention that is about shutdowns and starts, and system error.
+var away = []string{"08", "53", "57P", "58"}
+
+// unreachable reports whether err is of the connection to the server, and not of a limit of ours. What the connection was to do may have
+// been done.
 func unreachable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	_, connected := errors.AsType[*net.OpError](err)
-	return connecting || connected || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return connecting || connected || slices.ContainsFunc(severed, func(known error) bool { return errors.Is(err, known) })
 }
+
+// severed are errors of connections that ended, as the network, pgx and database/sql tell them.
+var severed = []error{io.EOF, io.ErrUnexpectedEOF, pgconn.ErrConnClosed, driver.ErrBadConn}
 
 // present returns now as an argument: null, which stands for the server's clock, if it is zero.
 func present(now time.Time) pgtype.Timestamptz {
