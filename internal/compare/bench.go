@@ -27,14 +27,18 @@ type bench struct {
 	server *server
 }
 
-// A suite is measurements that belong together, on a server with its settings.
+// A suite is measurements that belong together.
 type suite struct {
-	run      func(ctx context.Context, b *bench) error
-	settings map[string]string
+	run  func(ctx context.Context, b *bench) error
+	runs int // by default
+	// counted says that the server must count what statements cost, even if no profiles are wanted.
+	counted bool
 }
 
 var suites = map[string]suite{
-	"river": {run: runRiver},
+	"river":    {run: runRiver, runs: 3},
+	"backlog":  {run: runBacklog, runs: 5, counted: true},
+	"snapshot": {run: runSnapshot, runs: 1},
 }
 
 func suiteNames() string { return strings.Join(slices.Sorted(maps.Keys(suites)), ", ") }
@@ -45,17 +49,17 @@ func (b *bench) progress(format string, args ...any) {
 
 // run starts the server, runs the suite and stops the server.
 func (b *bench) run(ctx context.Context) (err error) {
-	settings := maps.Clone(suites[b.suite].settings)
-	if b.profiles != "" {
-		settings = maps.Clone(profiledSettings)
-		maps.Copy(settings, suites[b.suite].settings)
+	var settings map[string]string
+	counted := b.profiles != "" || suites[b.suite].counted
+	if counted {
+		settings = countingSettings
 	}
 	if b.server, err = startServer(ctx, settings); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.server.stop()) }()
-	if b.profiles != "" {
-		if _, err := b.server.admin.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"); err != nil {
+	if counted {
+		if _, err := b.server.admin.Exec(ctx, "CREATE EXTENSION pg_stat_statements"); err != nil {
 			return err
 		}
 	}

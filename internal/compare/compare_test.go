@@ -154,7 +154,7 @@ func TestPaceIsTheSameForEverybody(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{{"-suite", "none"}, {"-runs", "0"}, {"-only", "("}, {"-pool", "3"}, {"more"}} {
+	for _, args := range [][]string{{"-suite", "none"}, {"-runs", "-1"}, {"-only", "("}, {"-pool", "3"}, {"more"}} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), io.Discard, &stderr); code != exitUsage {
 			t.Errorf("%v: exit status %d, want %d", args, code, exitUsage)

@@ -30,8 +30,8 @@
 //
 // # Other suites
 //
-//   - backlog: what a claim costs with a million builds waiting, most of which
-//     nobody can serve, beside what it costs with a thousand.
+//   - backlog: what a claim costs with a million builds waiting, nine tenths of
+//     which nobody can serve, beside what it costs with a thousand.
 //   - snapshot: what it costs when a transaction elsewhere has kept an old
 //     snapshot for a minute.
 //

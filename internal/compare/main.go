@@ -53,7 +53,7 @@ func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&b.suite, "suite", "river", "what to measure: "+suiteNames())
-	flags.IntVar(&b.runs, "runs", 3, "how often to measure everything, taking turns")
+	flags.IntVar(&b.runs, "runs", 0, "how often to measure everything, taking turns (default 3, 5 for backlog, 1 for snapshot)")
 	only := flags.String("only", "", "measure only figures whose names match this `regexp`")
 	flags.BoolVar(&b.quick, "quick", false, "measure little, to see that it works")
 	flags.BoolVar(&b.report.asJSON, "json", false, "write JSON instead of lines")
@@ -62,6 +62,9 @@ func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
 	flags.StringVar(&b.profiles, "profile", "", "write profiles to this `directory`; they cost a little")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
+	}
+	if b.runs == 0 {
+		b.runs = suites[b.suite].runs
 	}
 	err := b.check(flags.Args())
 	if err == nil {
@@ -84,8 +87,8 @@ func (b *bench) check(rest []string) error {
 		return fmt.Errorf("what is %q?", rest[0])
 	case suites[b.suite].run == nil:
 		return fmt.Errorf("no suite %q; there are %s", b.suite, suiteNames())
-	case b.runs < 1:
-		return errors.New("-runs must be at least 1")
+	case b.runs < 0:
+		return errors.New("-runs must not be negative")
 	case b.pool < submitters+2:
 		return fmt.Errorf("-pool must be at least %d", submitters+2)
 	}
@@ -99,13 +102,19 @@ type sizes struct {
 	burndown   int           // builds
 	footprint  int           // builds
 	slow, fast time.Duration // of the latencies at 50 and at 500 builds a second
+
+	shortBacklog, longBacklog int // builds
+	claims                    int // of each run on each of them
+	snapshot                  time.Duration
 }
 
 var (
 	fullSizes = sizes{
 		enqueue: 5 * time.Second, bulk: 300_000, burndown: 200_000, footprint: 50_000, slow: 20 * time.Second, fast: 10 * time.Second,
+		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
+		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second,
 	}
 )

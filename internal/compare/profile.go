@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// profiledSettings make the server count what each statement costs.
-var profiledSettings = map[string]string{
+// countingSettings make the server count what each statement costs.
+var countingSettings = map[string]string{
 	"shared_preload_libraries": "pg_stat_statements",
 	"pg_stat_statements.track": "all",
 	"track_io_timing":          "on",

@@ -125,10 +125,15 @@ func (s *slipwaySide) submitTx(ctx context.Context, o order) error {
 	return nil
 }
 
-func (s *slipwaySide) consume(ctx context.Context, w watcher) error {
-	session, err := s.queue.OpenSession(ctx, queue.NewSession{
-		Worker: slipwayWorker, Instance: "1", Pools: []string{queue.DefaultPool}, Slots: queue.MaxSlots, Direct: true,
+// open opens a session that has labels and claims straight into running.
+func (s *slipwaySide) open(ctx context.Context, labels queue.Labels) (queue.SessionID, error) {
+	return s.queue.OpenSession(ctx, queue.NewSession{
+		Worker: slipwayWorker, Instance: "1", Labels: labels, Pools: []string{queue.DefaultPool}, Slots: queue.MaxSlots, Direct: true,
 	})
+}
+
+func (s *slipwaySide) consume(ctx context.Context, w watcher) error {
+	session, err := s.open(ctx, nil)
 	if err != nil {
 		return err
 	}
