@@ -1,0 +1,207 @@
+package queue
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"sync"
+	"time"
+)
+
+// How much of a job's log waits to be stored.
+const (
+	logFlush   = 256 << 10 // from here on it is stored at once
+	logBacklog = 4 << 20   // from here on writes wait
+)
+
+// A jobLog takes what a handler writes and keeps it until it is stored.
+type jobLog struct {
+	flush chan struct{} // of the shift
+
+	mu      sync.Mutex
+	room    sync.Cond
+	pending []byte // what is not known to be stored, from the offset stored on
+	stored  int64
+	written int64
+	hash    hash.Hash // of what was written; nil if nothing was
+	dropped bool      // nothing is stored any more: the log is cut, or the lease lost
+	err     error     // of a lost lease
+	closed  *Job      // the job that waits for its end, once the handler has returned
+}
+
+func (l *jobLog) init(flush chan struct{}) {
+	l.flush = flush
+	l.room.L = &l.mu
+}
+
+// Write implements [io.Writer].
+func (l *jobLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.pending) >= logBacklog && !l.dropped {
+		l.room.Wait()
+	}
+	if l.err != nil {
+		return 0, l.err
+	}
+	if l.closed != nil {
+		return 0, errors.New("queue: log written after the handler returned")
+	}
+	if l.hash == nil {
+		l.hash = sha256.New()
+	}
+	l.hash.Write(p)
+	l.written += int64(len(p))
+	if !l.dropped {
+		l.pending = append(l.pending, p...)
+	}
+	if len(l.pending) >= logFlush {
+		signal(l.flush)
+	}
+	return len(p), nil
+}
+
+// sum returns the length of all that was written, and its SHA-256.
+func (l *jobLog) sum() (int64, Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hash == nil {
+		return 0, sha256.Sum256(nil)
+	}
+	return l.written, Digest(l.hash.Sum(nil))
+}
+
+// close hands the job on to the finish loop, by way of the log loop if anything is left to be stored.
+func (l *jobLog) close(j *Job) {
+	l.mu.Lock()
+	l.closed = j
+	waits := len(l.pending) > 0
+	l.mu.Unlock()
+	if waits {
+		signal(l.flush)
+		return
+	}
+	j.shift.ends(j)
+}
+
+// chunk returns the next piece to be stored, if there is one.
+func (l *jobLog) chunk(id AttemptID) (LogChunk, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.pending), MaxLogRead)
+	return LogChunk{AttemptID: id, Offset: l.stored, Data: l.pending[:n:n]}, n > 0
+}
+
+// keep notes how much is stored; a nil length says that the lease is lost. It returns the job if it has waited for that.
+func (l *jobLog) keep(length *LogLength) *Job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case length == nil:
+		l.dropped, l.err, l.pending = true, ErrStaleLease, nil
+	case length.Cut:
+		l.dropped, l.pending = true, nil
+	case length.Length < l.stored:
+		l.dropped, l.err, l.pending = true, ErrGap, nil // what was stored is gone
+	default:
+		n := min(max(0, length.Length-l.stored), int64(len(l.pending)))
+		l.pending, l.stored = l.pending[n:], l.stored+n
+	}
+	l.room.Broadcast()
+	if len(l.pending) > 0 {
+		return nil
+	}
+	return l.closed
+}
+
+// store brings all that was written to the backend.
+func (l *jobLog) store(ctx context.Context, q *Queue, id AttemptID) error {
+	for {
+		chunk, any := l.chunk(id)
+		if !any {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.err
+		}
+		stored, err := q.AppendLog(ctx, chunk)
+		switch {
+		case errors.Is(err, ErrStaleLease):
+			l.keep(nil)
+		case err != nil:
+			return err
+		default:
+			l.keep(&stored)
+		}
+	}
+}
+
+// ends puts a job among those whose outcome is to be stored.
+func (s *shift) ends(j *Job) {
+	s.mu.Lock()
+	s.ended = append(s.ended, j)
+	s.mu.Unlock()
+	signal(s.ending)
+}
+
+// logLoop stores what handlers write, for all jobs at once.
+func (s *shift) logLoop(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.logging:
+		}
+		for more := true; more; {
+			var err error
+			if more, err = s.storeLogs(ctx); err != nil {
+				s.opts.Logger.Warn("logs not stored yet", "worker", s.name, "error", err)
+				if !pause(ctx, time.Second) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// storeLogs stores a piece of each log that has something to store. It reports whether there may be more.
+func (s *shift) storeLogs(ctx context.Context) (bool, error) {
+	s.mu.Lock()
+	logs := make(map[AttemptID]*Job)
+	var chunks []LogChunk
+	var size int
+	for id, job := range s.jobs {
+		chunk, any := job.log.chunk(id)
+		if !any {
+			continue
+		}
+		if size += len(chunk.Data); size > MaxBatchBytes {
+			break
+		}
+		logs[id] = job
+		chunks = append(chunks, chunk)
+	}
+	s.mu.Unlock()
+	if len(chunks) == 0 {
+		return false, nil
+	}
+	lengths, err := s.queue.AppendLogs(ctx, chunks)
+	if err != nil {
+		return true, err
+	}
+	for _, length := range lengths {
+		if job := logs[length.AttemptID].log.keep(&length); job != nil {
+			s.ends(job)
+		}
+		delete(logs, length.AttemptID)
+	}
+	for _, job := range logs {
+		if job := job.log.keep(nil); job != nil {
+			s.ends(job)
+		}
+	}
+	return true, nil
+}
