@@ -48,7 +48,8 @@ type Transitions interface {
 	Probe(ctx context.Context, reaches []Reach, max int) ([]Head, error)
 
 	// Claim gives queued builds to the sessions in demand: lowest rank first within the reach of a class, one build a slot. It raises
-	// the epoch of each and makes it Offered until now+offer, or Running at once if the session is direct. It skips what others are
+	// the epoch of each and makes it Offered until now+offer, or, if the session is direct, Running at once, until offer after the end
+	// of its run timeout. It skips what others are
 	// claiming at the moment, and never gives a build to the worker it avoids, nor one of a paused pool or project. A session that has
 	// ended gets nothing.
 	Claim(ctx context.Context, demand []Demand, offer time.Duration, now time.Time) ([]Claimed, error)
