@@ -145,17 +145,39 @@ func TestMigrateCreatesSchema(t *testing.T) {
 func TestMigrateMeetsNewerVersion(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s subject) {
 		migrate(t, s.Backend)
-		if err := s.exec("INSERT INTO {schema}.auth_version (version, min_compatible) VALUES (90, 1)"); err != nil {
+		if err := s.exec("UPDATE {schema}.auth_version SET version = 90"); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Migrate(t.Context()); err != nil {
 			t.Errorf("newer but compatible tables: %v", err)
 		}
-		if err := s.exec("INSERT INTO {schema}.auth_version (version, min_compatible) VALUES (91, 91)"); err != nil {
+		if err := s.exec("UPDATE {schema}.auth_version SET version = 91, min_compatible = 91"); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Migrate(t.Context()); !errors.Is(err, sqlauth.ErrNewerSchema) {
 			t.Errorf("incompatible tables: error = %v, want ErrNewerSchema", err)
+		}
+	})
+}
+
+// The first programs with this package kept a row for each version, and the time.
+func TestMigrateMeetsTheFirstTables(t *testing.T) {
+	eachEngine(t, func(t *testing.T, s subject) {
+		for _, query := range []string{
+			`CREATE TABLE {schema}.auth_version (
+				version        integer NOT NULL PRIMARY KEY CHECK (version > 0),
+				min_compatible integer NOT NULL CHECK (min_compatible BETWEEN 1 AND version),
+				applied_at     timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP
+			)`,
+			"INSERT INTO {schema}.auth_version (version, min_compatible) VALUES (1, 1)",
+			"CREATE TABLE {schema}.auth_key (id text)",
+		} {
+			if err := s.exec(query); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Errorf("tables that are there already: %v", err)
 		}
 	})
 }

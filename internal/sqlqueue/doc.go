@@ -1,5 +1,5 @@
 // Package sqlqueue is what the SQL backends of package queue share: the shape of their tables, the numbers of stored states,
-// the queries that read rows back, and the runner of migrations. What changes a build's state is not here; each backend
+// and the queries that read rows back. What changes a build's state is not here; each backend
 // says that in its own dialect.
 //
 // # Names
@@ -40,6 +40,7 @@
 //	  idem_hash       digest, null likewise
 //	  metadata        metadata, null if there is none
 //	  retry_of        id, null unless it repeats another build
+//	  scheduled_at    time, SQLite only, null unless it was submitted for a time to come
 //	  spec            bytes, null if empty
 //	  source_digest   digest, null if there is no source
 //	  source_size     bigint, null likewise
@@ -50,6 +51,8 @@
 //	  run_timeout     duration
 //	  queue_timeout   duration, null if it waits forever
 //	  created_at      time
+//	  scheduled_at    time, null unless the submitter named a time; outlasts not_before. The later of it and created_at is what its own
+//	                  rank is of
 //	  expires_at      time, null if it waits forever: created_at + queue_timeout; begins anew when a lost attempt is requeued,
 //	                  goes on when an offer is released
 //	  not_before      time, null unless held by time. What is held in a class (above 0) without it waits to be admitted
@@ -97,8 +100,8 @@
 //	  digest          digest
 //	  size            bigint
 //	  committed       flag
-//	  charged         flag: its size is in the project's artifact_bytes, as that of all is, but for those that a program of version 1
-//	                  has reserved since the tables came to version 2
+//	  charged         flag, PostgreSQL only: its size is in the project's artifact_bytes, as that of all is, but for those that a
+//	                  program of version 1 has reserved since the tables came to version 2. In SQLite a trigger adds those, too
 //	  created_at      time
 //
 //	class             in order of id; a lower id never becomes visible after a higher one
@@ -120,7 +123,7 @@
 //	  name            text, primary key
 //	  paused          flag
 //	  artifact_quota  bigint, bytes; 0 is none
-//	  artifact_bytes  bigint: the sum of what is charged
+//	  artifact_bytes  bigint: the sum of the sizes of its artifacts, but for what is not charged
 //
 //	build_limit
 //	  project, key    text, primary key

@@ -8,15 +8,15 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/internal/migrate"
 )
 
 // Errors of a schema that does not fit the program.
 var (
 	// ErrOutdated says that the schema is missing, or older than this program needs: [Backend.Migrate] has not been called.
-	ErrOutdated = sqlqueue.ErrOutdated
+	ErrOutdated = migrate.ErrOutdated
 	// ErrTooNew says that a newer program has changed the schema so that this one cannot work with it any more.
-	ErrTooNew = sqlqueue.ErrTooNew
+	ErrTooNew = migrate.ErrTooNew
 )
 
 //go:embed migrations/*.sql
@@ -41,10 +41,13 @@ func Migrations() fs.FS {
 // ctx alone; a table that is in use and must be altered is waited for up to [Options].Timeout, because others queue up behind.
 func (b *Backend) Migrate(ctx context.Context) error {
 	err := b.bun.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
-		if err := b.takeTurn(ctx, tx); err != nil {
+		if err := migrate.TakeTurn(ctx, tx, b.lockName("migrate")); err != nil {
 			return err
 		}
-		if err := b.createSchema(ctx, tx); err != nil {
+		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", milliseconds(b.timeout)); err != nil {
+			return err
+		}
+		if err := migrate.CreateSchema(ctx, tx, b.schema); err != nil {
 			return err
 		}
 		return b.migrator.Apply(ctx, tx)
@@ -53,27 +56,6 @@ func (b *Backend) Migrate(ctx context.Context) error {
 		return fmt.Errorf("pgqueue: migrate: %w", explain(err))
 	}
 	return nil
-}
-
-// takeTurn keeps every other Migrate of the schema waiting until the transaction ends.
-func (b *Backend) takeTurn(ctx context.Context, tx bun.Tx) error {
-	const lock = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
-	if _, err := tx.ExecContext(ctx, lock, b.lockName("migrate")); err != nil {
-		return err
-	}
-	_, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", milliseconds(b.timeout))
-	return err
-}
-
-// createSchema looks before it creates: CREATE SCHEMA asks for the right to create even if there is nothing to do.
-func (b *Backend) createSchema(ctx context.Context, tx bun.Tx) error {
-	var exists bool
-	err := tx.NewRaw("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = ?)", b.schema).Scan(ctx, &exists)
-	if err != nil || exists {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, "CREATE SCHEMA ?", bun.Ident(b.schema))
-	return err
 }
 
 // lockName names an advisory lock of this schema.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/uptrace/bun"
 
+	"github.com/slipway-build/slipway/internal/migrate"
 	"github.com/slipway-build/slipway/internal/pgxdb"
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
@@ -33,7 +34,7 @@ type Backend struct {
 	db       database
 	bun      *bun.DB
 	reader   *sqlqueue.Reader
-	migrator *sqlqueue.Migrator
+	migrator *migrate.Runner
 	schema   string
 	timeout  time.Duration
 	sql      statements
@@ -66,7 +67,7 @@ func newBackend(db database, cold *bun.DB, opts Options) (*Backend, error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = 5 * time.Second
 	}
-	migrations, err := sqlqueue.LoadMigrations(Migrations())
+	steps, err := migrate.Load(Migrations())
 	if err != nil {
 		return nil, fmt.Errorf("pgqueue: %w", err)
 	}
@@ -75,7 +76,7 @@ func newBackend(db database, cold *bun.DB, opts Options) (*Backend, error) {
 		db:       db,
 		bun:      cold,
 		reader:   sqlqueue.NewReader(cold, names),
-		migrator: sqlqueue.NewMigrator(names, migrations),
+		migrator: migrate.New(string(names.Table("schema_version")), steps, names.Expand),
 		schema:   opts.Schema,
 		timeout:  opts.Timeout,
 		sql:      expand(names),

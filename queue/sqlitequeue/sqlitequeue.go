@@ -1,9 +1,7 @@
 package sqlitequeue
 
 import (
-	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"io/fs"
 	"net/url"
@@ -16,33 +14,13 @@ import (
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"modernc.org/sqlite"
 
+	"github.com/slipway-build/slipway/internal/migrate"
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// Errors of a schema that does not fit this code. [Backend.Ping] and [Backend.Migrate] return them, wrapped.
-var (
-	// ErrOutdated says that [Backend.Migrate] has not been called since this code was installed.
-	ErrOutdated = sqlqueue.ErrOutdated
-	// ErrTooNew says that a newer program has changed the schema so that this one must not use it.
-	ErrTooNew = sqlqueue.ErrTooNew
-)
-
 // names are those of the tables: SQLite has no schemas.
 var names = sqlqueue.WithPrefix("slipway_")
-
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// Migrations returns the files that [Backend.Migrate] runs, for those who want to read or check them. {schema} in them
-// stands for the prefix slipway_, and a state's name in braces for its number.
-func Migrations() fs.FS {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the directory is part of the program
-	}
-	return files
-}
 
 // Options configure [Open] and [New]. The zero value, and nil, mean the defaults.
 type Options struct {
@@ -119,7 +97,7 @@ func create(path string) error {
 type Backend struct {
 	db       *bun.DB
 	reader   *sqlqueue.Reader
-	migrator *sqlqueue.Migrator
+	migrator *migrate.Runner
 	opts     Options
 	// writer is held by who writes, so that the writers of a process wait in line here and not for SQLite's lock, which goes to
 	// whoever asks at the right moment.
@@ -137,7 +115,7 @@ func New(db *sql.DB, o *Options) (*Backend, error) {
 	if db == nil {
 		return nil, errors.New("sqlitequeue: the database is nil")
 	}
-	steps, err := sqlqueue.LoadMigrations(Migrations())
+	steps, err := migrate.Load(Migrations())
 	if err != nil {
 		return nil, err
 	}
@@ -145,33 +123,8 @@ func New(db *sql.DB, o *Options) (*Backend, error) {
 	return &Backend{
 		db:       bundb,
 		reader:   sqlqueue.NewReader(bundb, names),
-		migrator: sqlqueue.NewMigrator(names, steps),
+		migrator: migrate.New(string(names.Table("schema_version")), steps, names.Expand),
 		opts:     o.withDefaults(),
 		writer:   make(chan struct{}, 1),
 	}, nil
-}
-
-// Migrate brings the schema up to date, in one transaction. It may be called at each start, by several processes at
-// once. Only ctx bounds it, because rewriting a large table takes its time. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
-// that it can use is left as it is.
-func (b *Backend) Migrate(ctx context.Context) error {
-	return b.transact(ctx, time.Time{}, func(ctx context.Context, c *change) error {
-		return b.migrator.Apply(ctx, c.conn)
-	})
-}
-
-// Ping implements [queue.Records]. The error wraps [ErrOutdated] or [ErrTooNew] if the schema is the trouble.
-func (b *Backend) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
-	defer cancel()
-	var made int
-	err := b.db.NewSelect().TableExpr("sqlite_schema").ColumnExpr("count(*)").
-		Where("name = ?", string(names.Table("schema_version"))).Scan(ctx, &made)
-	if err != nil {
-		return err
-	}
-	if made == 0 {
-		return ErrOutdated
-	}
-	return b.migrator.Check(ctx, b.db)
 }

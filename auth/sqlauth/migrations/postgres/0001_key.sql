@@ -1,3 +1,5 @@
+-- min_compatible: 1
+
 CREATE TABLE {schema}.auth_key (
     id           text COLLATE "C" PRIMARY KEY CHECK (id ~ '^[0-9a-v]{24}$'),
     kind         text        NOT NULL CHECK (kind IN ('api', 'worker')),

@@ -1,3 +1,5 @@
+-- min_compatible: 1
+
 CREATE TABLE {schema}.auth_key (
     id           TEXT      NOT NULL PRIMARY KEY CHECK (length(id) = 24 AND id NOT GLOB '*[^0-9a-v]*'),
     kind         TEXT      NOT NULL CHECK (kind IN ('api', 'worker')),

@@ -1,12 +1,11 @@
-package sqlqueue_test
+package migrate_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"testing/fstest"
 
-	"github.com/slipway-build/slipway/internal/sqlqueue"
+	"github.com/slipway-build/slipway/internal/migrate"
 )
 
 func files(nameAndText ...string) fstest.MapFS {
@@ -17,8 +16,8 @@ func files(nameAndText ...string) fstest.MapFS {
 	return fsys
 }
 
-func TestLoadMigrations(t *testing.T) {
-	all, err := sqlqueue.LoadMigrations(files(
+func TestLoad(t *testing.T) {
+	all, err := migrate.Load(files(
 		"0001_init.sql", "-- min_compatible: 1\n\n-- A comment; with an end;\nCREATE TABLE {schema}a (\n\tb int, -- why\n\tc int\n);\n\nCREATE INDEX d ON a (b);\n",
 		"0002_more.sql", "-- min_compatible: 2\nDROP TABLE a;",
 		"README.md", "not a migration",
@@ -35,7 +34,7 @@ func TestLoadMigrations(t *testing.T) {
 	}
 }
 
-func TestLoadMigrationsRefuses(t *testing.T) {
+func TestLoadRefuses(t *testing.T) {
 	const good = "-- min_compatible: 1\nSELECT 1;\n"
 	for name, fsys := range map[string]fstest.MapFS{
 		"a gap":                   files("0001_a.sql", good, "0003_c.sql", good),
@@ -48,21 +47,8 @@ func TestLoadMigrationsRefuses(t *testing.T) {
 		"no version as the least": files("0001_a.sql", "-- min_compatible: 0\nSELECT 1;\n"),
 		"an unfinished statement": files("0001_a.sql", "-- min_compatible: 1\nSELECT 1\n"),
 	} {
-		if all, err := sqlqueue.LoadMigrations(fsys); err == nil {
+		if all, err := migrate.Load(fsys); err == nil {
 			t.Errorf("%s: loaded %+v", name, all)
-		}
-	}
-}
-
-func TestExpand(t *testing.T) {
-	const text = "UPDATE {schema}build SET state = {canceled} WHERE state IN ({held}, {cancelling}, {timed_out}) AND a = '{}'"
-	want := `UPDATE "s".build SET state = 7 WHERE state IN (0, 4, 8) AND a = '{}'`
-	if got := sqlqueue.WithPrefix(`"s".`).Expand(text); got != want {
-		t.Errorf("expanded to\n%s\nwant\n%s", got, want)
-	}
-	for s := sqlqueue.Held; s <= sqlqueue.Lost; s++ {
-		if got := sqlqueue.WithPrefix("").Expand("{" + s.Public().String() + "}"); s > sqlqueue.Queued && strings.HasPrefix(got, "{") {
-			t.Errorf("the name of state %d, %v, is not known", s, s.Public())
 		}
 	}
 }
