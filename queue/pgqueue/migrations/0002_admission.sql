@@ -14,6 +14,7 @@ ALTER TABLE {schema}build
 	ADD COLUMN idem_hash bytea,
 	ADD COLUMN metadata text,
 	ADD COLUMN retry_of uuid,
+	ADD COLUMN scheduled_at timestamptz,
 	DROP CONSTRAINT build_class_id_check,
 	ADD CONSTRAINT build_class CHECK (class_id >= 0) NOT VALID,
 	ADD CONSTRAINT build_backoff CHECK (backoff_base BETWEEN 0 AND backoff_max) NOT VALID,
@@ -21,8 +22,8 @@ ALTER TABLE {schema}build
 
 -- What waits for its class and must be admitted after that, or waits for its time.
 CREATE INDEX build_unknown ON {schema}build (rank, id) WHERE state = 0 AND class_id = 0;
--- What waits to be admitted, by lanes.
-CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
+-- What waits to be admitted, by lanes. In a lane what can be admitted is found without a walk over classes that nobody serves.
+CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, class_id, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
 -- What uses up limits, and the windows of fair pools.
 CREATE INDEX build_limited ON {schema}build (project, limit_key, state) WHERE limit_key <> '' AND state BETWEEN 1 AND 4;
 CREATE INDEX build_admitted ON {schema}build (pool, project, rank) WHERE state = 1 AND admitted;
