@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -24,6 +25,9 @@ func (b *Backend) ReserveArtifact(ctx context.Context, n queue.NewArtifact, now 
 	artifacts := bd.current().artifacts
 	row := artifacts[n.Name]
 	if row == nil {
+		if err := bd.project.take(n.Size); err != nil {
+			return queue.Artifact{}, err
+		}
 		row = &queue.Artifact{
 			AttemptID: n.AttemptID, Project: bd.Project, Name: n.Name, Digest: n.Digest, Size: n.Size, CreatedAt: present(now),
 		}
@@ -33,6 +37,43 @@ func (b *Backend) ReserveArtifact(ctx context.Context, n queue.NewArtifact, now 
 		return queue.Artifact{}, fmt.Errorf("artifact %q has other content: %w", n.Name, queue.ErrConflict)
 	}
 	return *row, nil
+}
+
+// take makes room for an artifact, if the quota has it.
+func (p *project) take(size int64) error {
+	most := p.ArtifactQuota
+	if most == 0 {
+		most = math.MaxInt64
+	}
+	if size > most-p.ArtifactBytes {
+		return fmt.Errorf("project %q has %d bytes of artifacts and may have %d: %w", p.Name, p.ArtifactBytes, most, queue.ErrQuota)
+	}
+	p.known = true
+	p.ArtifactBytes += size
+	return nil
+}
+
+// ReleaseArtifact implements [queue.Artifacts].
+func (b *Backend) ReleaseArtifact(ctx context.Context, id queue.AttemptID, name string, _ time.Time) error {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	bd := b.builds[id.Build]
+	if !bd.leases(id) {
+		return queue.ErrStaleLease
+	}
+	if row := bd.current().artifacts[name]; row != nil && !row.Committed {
+		bd.drop(bd.current(), row)
+	}
+	return nil
+}
+
+// drop deletes the row of an artifact.
+func (bd *build) drop(a *attempt, row *queue.Artifact) {
+	delete(a.artifacts, row.Name)
+	bd.project.ArtifactBytes -= row.Size
 }
 
 // CommitArtifact implements [queue.Artifacts].

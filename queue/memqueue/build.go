@@ -11,10 +11,14 @@ import (
 // A build is a row of the queue. Its methods are the arrows of the table of states, and the only code that sets state.
 type build struct {
 	queue.NewBuild
-	class  *class // nil until it is made
-	rank   int64
-	state  queue.State
-	queued bool // Pending only: it may be claimed, and is in its class's queue
+	project  *project
+	pool     *pool
+	class    *class // nil until it is made
+	rank     int64
+	state    queue.State
+	queued   bool // Pending only: it may be claimed, and is in its class's queue
+	gated    bool // Pending only: it waits for nothing but to be admitted
+	admitted bool // it was, once
 
 	epoch    int64
 	attempts []*attempt // the accepted ones, oldest first; there are as many as were used
@@ -23,7 +27,7 @@ type build struct {
 
 	due       time.Time // when the offer, the run or the cancel has lasted long enough
 	expires   time.Time // when the wait has; zero: never
-	notBefore time.Time // Pending only
+	notBefore time.Time // Pending only: until when it is held for its time's sake
 
 	avoid      string // the worker that shall not have it before avoidUntil
 	avoidUntil time.Time
@@ -39,7 +43,7 @@ type build struct {
 type attempt struct {
 	queue.Attempt
 	token     queue.Digest
-	log       []byte
+	log       stream
 	artifacts map[string]*queue.Artifact
 	// led is the state to which Finish led the build; zero if Finish did not end the attempt.
 	led queue.State
@@ -82,6 +86,31 @@ func (bd *build) attempt(epoch int64) *attempt {
 		}
 	}
 	return nil
+}
+
+// ownRank is the rank that the build has outside of fair pools, however often it is attempted.
+func (bd *build) ownRank() int64 { return bd.Rank(bd.createdAt) }
+
+// lane is where the build waits when it has to be admitted.
+func (bd *build) lane() queue.Lane {
+	return queue.Lane{Pool: bd.Pool, Project: bd.Project, Key: bd.ConcurrencyKey}
+}
+
+// enter queues a build that waits for nothing, or leaves it to Admit.
+func (bd *build) enter() {
+	bd.notBefore = noTime
+	if bd.ConcurrencyKey != "" || bd.pool.Fair || bd.project.Paused {
+		bd.gated = true
+		return
+	}
+	bd.rank = bd.ownRank()
+	bd.class.add(bd)
+}
+
+// hold takes a queued build out of its queue, to be admitted anew.
+func (bd *build) hold() {
+	bd.class.remove(bd)
+	bd.gated = true
 }
 
 // claim gives a queued build to a session.
@@ -135,9 +164,8 @@ func (bd *build) end(e ending, now time.Time) {
 	bd.finish(e.outcome, now)
 }
 
-// lose ends the running attempt as lost. The build is attempted again while it may be.
-func (bd *build) lose(e ending, avoid time.Duration, now time.Time) {
-	e.outcome = queue.Lost
+// endAttempt ends the running attempt with an outcome after which the build is attempted again, if it may be.
+func (bd *build) endAttempt(e ending, avoid time.Duration, now time.Time) {
 	used := len(bd.attempts)
 	if used >= bd.MaxAttempts {
 		bd.end(e, now)
@@ -159,6 +187,7 @@ func (bd *build) close(e ending, now time.Time) {
 	a := bd.current()
 	a.EndedAt, a.Outcome = now, e.outcome
 	a.Reason, a.ExitCode, a.Signal = e.reason, clonePointer(e.exitCode), e.signal
+	bd.project.countAttempt(a)
 }
 
 // finish makes the build terminal.
@@ -167,16 +196,17 @@ func (bd *build) finish(state queue.State, now time.Time) {
 		bd.class.remove(bd)
 	}
 	bd.vacate(state)
-	bd.finishedAt, bd.notBefore = now, noTime
+	bd.finishedAt, bd.notBefore, bd.gated = now, noTime, false
+	bd.project.countEnd(bd)
 }
 
 // vacate moves the build to a state in which nobody holds it.
 func (bd *build) vacate(state queue.State) { bd.state, bd.session, bd.due = state, nil, noTime }
 
 // wait starts the queue timeout.
-func (bd *build) wait(now time.Time) {
+func (bd *build) wait(from time.Time) {
 	if bd.QueueTimeout > 0 {
-		bd.expires = now.Add(bd.QueueTimeout)
+		bd.expires = from.Add(bd.QueueTimeout)
 	}
 }
 
@@ -185,7 +215,9 @@ func (bd *build) public() queue.Build {
 	return queue.Build{
 		ID: bd.ID, Project: bd.Project, Pool: bd.Pool, Labels: cloneLabels(bd.Labels), State: bd.state, Source: clonePointer(bd.Source),
 		Epoch: bd.epoch, AttemptsUsed: len(bd.attempts), MaxAttempts: bd.MaxAttempts, Worker: bd.worker,
-		RunTimeout: bd.RunTimeout, QueueTimeout: bd.QueueTimeout,
+		RunTimeout: bd.RunTimeout, QueueTimeout: bd.QueueTimeout, Backoff: bd.Backoff, RetryFailed: bd.RetryFailed,
+		Priority: bd.Priority, ConcurrencyKey: bd.ConcurrencyKey, IdempotencyKey: bd.IdempotencyKey,
+		Metadata: maps.Clone(bd.Metadata), RetryOf: bd.RetryOf,
 		CreatedAt: bd.createdAt, NotBefore: bd.notBefore, StartedAt: bd.startedAt, FinishedAt: bd.finishedAt,
 		Reason: bd.reason, ExitCode: clonePointer(bd.exitCode), Signal: bd.signal,
 	}
@@ -199,7 +231,7 @@ func (bd *build) lease(now time.Time) queue.Lease {
 		Source: clonePointer(bd.Source), Reason: bd.reason,
 	}
 	if bd.state.Leased() {
-		l.TokenHash, l.LogLength = bd.current().token, int64(len(bd.current().log))
+		l.TokenHash, l.LogLength = bd.current().token, bd.current().log.length
 	}
 	if bd.state == queue.Running {
 		l.RunLeft = max(0, bd.startedAt.Add(bd.RunTimeout).Sub(now))
@@ -222,6 +254,6 @@ func cloneLabels(l queue.Labels) queue.Labels {
 }
 
 func cloneBuild(n queue.NewBuild) queue.NewBuild {
-	n.Labels, n.Spec, n.Source = cloneLabels(n.Labels), slices.Clone(n.Spec), clonePointer(n.Source)
+	n.Labels, n.Spec, n.Source, n.Metadata = cloneLabels(n.Labels), slices.Clone(n.Spec), clonePointer(n.Source), maps.Clone(n.Metadata)
 	return n
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -12,7 +13,9 @@ import (
 // A class holds its queued builds in the order in which they are claimed.
 type class struct {
 	queue.Class
-	queued []*build
+	pool        *pool
+	queued      []*build
+	servedUntil time.Time // by live sessions, as far as is known
 }
 
 // find returns the class of a pool and labels, nil if there is none yet.
@@ -28,7 +31,7 @@ func (b *Backend) find(pool string, labels queue.Labels) *class {
 
 // intern makes a class.
 func (b *Backend) intern(pool string, labels queue.Labels) *class {
-	c := &class{Class: queue.Class{ID: queue.ClassID(len(b.classes) + 1), Pool: pool, Labels: labels}}
+	c := &class{Class: queue.Class{ID: queue.ClassID(len(b.classes) + 1), Pool: pool, Labels: labels}, pool: b.pool(pool)}
 	b.classes = append(b.classes, c)
 	return c
 }
@@ -45,7 +48,7 @@ func (b *Backend) byID(id queue.ClassID) *class {
 func (c *class) add(bd *build) {
 	at, _ := slices.BinarySearchFunc(c.queued, bd, byRank)
 	c.queued = slices.Insert(c.queued, at, bd)
-	bd.queued, bd.notBefore = true, noTime
+	bd.queued, bd.gated, bd.notBefore = true, false, noTime
 }
 
 // remove takes a build out of the queue.
@@ -64,6 +67,23 @@ func (c *class) from(floor int64) []*build {
 
 func byRank(x, y *build) int {
 	return cmp.Or(cmp.Compare(x.rank, y.rank), bytes.Compare(x.ID[:], y.ID[:]))
+}
+
+func (c *class) served(now time.Time) bool { return c.servedUntil.After(now) }
+
+// Serve implements [queue.Sessions].
+func (b *Backend) Serve(ctx context.Context, classes []queue.ClassID, ttl time.Duration, now time.Time) error {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, id := range classes {
+		if c := b.byID(id); c != nil {
+			c.servedUntil = later(c.servedUntil, present(now).Add(ttl))
+		}
+	}
+	return nil
 }
 
 // Classes implements [queue.Records].
@@ -91,7 +111,7 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 	defer unlock()
 	var heads []queue.Head
 	for _, r := range reaches {
-		if c := b.byID(r.Class); c != nil {
+		if c := b.byID(r.Class); c != nil && !c.pool.Paused {
 			if found := c.from(r.Floor); len(found) > 0 {
 				heads = append(heads, queue.Head{Class: r.Class, Rank: found[0].rank, Count: min(len(found), max)})
 			}

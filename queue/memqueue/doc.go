@@ -7,5 +7,5 @@
 //
 // It passes the suite of package queuetest like the backends on databases do, and guarantees what [queue.Backend] says with one
 // exception: nothing survives the process, and no other process sees it. A service that must not lose builds uses another backend.
-// Memory grows with every build; nothing is ever deleted but sessions and controllers.
+// Memory grows with every build until its retention is over.
 package memqueue

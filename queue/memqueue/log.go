@@ -1,6 +1,8 @@
 package memqueue
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,8 +11,21 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
+// A stream is an attempt's log.
+type stream struct {
+	data           []byte // none if it is archived
+	length         int64
+	lines          int64
+	cut            bool
+	archived       bool
+	archivingUntil time.Time // until when somebody has it to archive it
+}
+
+// archiving reports whether somebody is archiving the log.
+func (l *stream) archiving(now time.Time) bool { return !l.archived && l.archivingUntil.After(now) }
+
 // AppendLogs implements [queue.Logs].
-func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
+func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -22,19 +37,41 @@ func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ que
 		if !bd.leases(c.AttemptID) {
 			continue
 		}
-		a := bd.current()
-		a.append(c.Offset, c.Data)
-		lengths = append(lengths, queue.LogLength{AttemptID: c.AttemptID, Length: int64(len(a.log))})
+		log := &bd.current().log
+		log.append(c.Offset, c.Data, limit)
+		lengths = append(lengths, queue.LogLength{AttemptID: c.AttemptID, Length: log.length, Cut: log.cut})
 	}
 	return lengths, nil
 }
 
-// append stores what is new of the data; nothing if there is a gap before it.
-func (a *attempt) append(offset int64, data []byte) {
-	known := int64(len(a.log)) - offset
-	if known >= 0 && known < int64(len(data)) {
-		a.log = append(a.log, data[known:]...)
+// append stores what is new of the data and fits; nothing if there is a gap before it.
+func (l *stream) append(offset int64, data []byte, limit queue.LogLimit) {
+	known := l.length - offset
+	if l.cut || known < 0 || known >= int64(len(data)) {
+		return
 	}
+	data = data[known:]
+	fits := fitting(data, limit.Bytes-l.length, limit.Lines-l.lines)
+	l.cut = len(fits) < len(data)
+	l.data = append(l.data, fits...)
+	l.length += int64(len(fits))
+	l.lines += int64(bytes.Count(fits, newline))
+}
+
+var newline = []byte("\n")
+
+// fitting returns what of the data comes within so many bytes, and up to the last of so many newlines.
+func fitting(data []byte, size, lines int64) []byte {
+	data = data[:max(0, min(size, int64(len(data))))]
+	var end int
+	for ; lines > 0; lines-- {
+		i := bytes.IndexByte(data[end:], '\n')
+		if i < 0 {
+			return data
+		}
+		end += i + 1
+	}
+	return data[:end]
 }
 
 // ReadLog implements [queue.Logs].
@@ -48,13 +85,15 @@ func (b *Backend) ReadLog(ctx context.Context, project string, id queue.AttemptI
 	if err != nil {
 		return queue.LogPage{}, err
 	}
-	rest := a.log[min(offset, int64(len(a.log))):]
+	rest := a.log.data[min(offset, int64(len(a.log.data))):]
 	return queue.LogPage{
 		AttemptID: a.AttemptID,
 		Offset:    offset,
 		Data:      slices.Clone(rest[:min(max, len(rest))]),
-		Length:    int64(len(a.log)),
+		Length:    a.log.length,
 		Closed:    !a.EndedAt.IsZero(),
+		Cut:       a.log.cut,
+		Archived:  a.log.archived,
 	}, nil
 }
 
@@ -69,4 +108,47 @@ func (b *Backend) accepted(project string, id queue.AttemptID) (*attempt, error)
 		return nil, fmt.Errorf("attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
 	}
 	return a, nil
+}
+
+// ClosedLogs implements [queue.Logs].
+func (b *Backend) ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]queue.ClosedLog, error) {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	now = present(now)
+	var ended []*attempt
+	for _, bd := range b.builds {
+		for _, a := range bd.attempts {
+			if !a.EndedAt.IsZero() && a.log.length > 0 && !a.log.archived && !a.log.archiving(now) {
+				ended = append(ended, a)
+			}
+		}
+	}
+	slices.SortFunc(ended, func(x, y *attempt) int {
+		return cmp.Or(bytes.Compare(x.Build[:], y.Build[:]), cmp.Compare(x.Epoch, y.Epoch))
+	})
+	var logs []queue.ClosedLog
+	for _, a := range ended[:min(max, len(ended))] {
+		a.log.archivingUntil = now.Add(hold)
+		logs = append(logs, queue.ClosedLog{AttemptID: a.AttemptID, Project: b.builds[a.Build].Project, Length: a.log.length})
+	}
+	return logs, nil
+}
+
+// ArchiveLog implements [queue.Logs].
+func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	bd := b.builds[id.Build]
+	if bd == nil || id.Epoch < 1 || bd.attempt(id.Epoch) == nil || bd.attempt(id.Epoch).EndedAt.IsZero() {
+		return fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
+	}
+	log := &bd.attempt(id.Epoch).log
+	log.data, log.archived = nil, true
+	return nil
 }

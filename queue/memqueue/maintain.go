@@ -16,11 +16,12 @@ func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time
 	}
 	defer unlock()
 	round := round{Rules: rules, now: present(now), sweeps: b.controllers[rules.Controller].fresh(rules.Grace, present(now))}
-	for _, bd := range b.pastDue() {
+	for _, bd := range b.open() {
 		round.move(bd)
 	}
 	b.promote(&round)
 	b.forget(&round)
+	b.clear(&round)
 	return round.done, nil
 }
 
@@ -30,10 +31,12 @@ type round struct {
 	now    time.Time
 	sweeps bool // leases of lost sessions too
 	done   queue.Maintained
+
+	classed, entered int // held builds that were given a class, and that are held for nothing but to be admitted, if at all
 }
 
-// pastDue returns the builds that may have something due, in the order in which they were made.
-func (b *Backend) pastDue() []*build {
+// open returns the builds that have not ended, in the order of their ranks.
+func (b *Backend) open() []*build {
 	var open []*build
 	for _, bd := range b.builds {
 		if !bd.state.Terminal() {
@@ -91,6 +94,7 @@ func (r *round) release(bd *build) {
 		bd.shun(r.Avoid, r.now)
 	}
 	bd.release()
+	r.done.Heads = lower(r.done.Heads, bd)
 }
 
 // sweep ends the attempt of a worker that did not come back.
@@ -100,44 +104,37 @@ func (r *round) sweep(bd *build) {
 		kind = &r.done.Lost
 	}
 	if r.room(kind) {
-		bd.lose(ending{reason: queue.EventSessionLost.Reason()}, r.Avoid, r.now)
+		bd.endAttempt(ending{outcome: queue.Lost, reason: queue.EventSessionLost.Reason()}, r.Avoid, r.now)
+	}
+	if bd.queued {
+		r.done.Heads = lower(r.done.Heads, bd)
 	}
 }
 
-// promote queues held builds: those whose class is new and those whose back-off is over.
+// promote lets go of held builds whose class is new or whose time has come.
 func (b *Backend) promote(r *round) {
-	for _, bd := range b.pastDue() {
-		if bd.state != queue.Pending || bd.queued || bd.notBefore.After(r.now) || !r.room(&r.done.Queued) {
+	for _, bd := range b.open() {
+		if bd.state != queue.Pending || bd.queued || bd.gated {
 			continue
 		}
-		if bd.class == nil {
-			bd.class = b.find(bd.Pool, bd.Labels)
+		if bd.class == nil && r.room(&r.classed) {
+			bd.class = b.classOf(bd, r)
 		}
-		if bd.class == nil {
-			bd.class = b.intern(bd.Pool, bd.Labels)
-			r.done.Interned++
+		if bd.class == nil || bd.notBefore.After(r.now) || !r.room(&r.entered) {
+			continue
 		}
-		bd.class.add(bd)
+		if bd.enter(); bd.queued {
+			r.done.Queued++
+			r.done.Heads = lower(r.done.Heads, bd)
+		}
 	}
 }
 
-// forget removes what nothing refers to any more.
-func (b *Backend) forget(r *round) {
-	inUse := make(map[*session]bool)
-	for _, bd := range b.builds {
-		inUse[bd.session] = true
+// classOf returns the class of a build, which it makes if need be.
+func (b *Backend) classOf(bd *build, r *round) *class {
+	if c := b.find(bd.Pool, bd.Labels); c != nil {
+		return c
 	}
-	served := make(map[*controller]bool)
-	for id, s := range b.sessions {
-		if s.ended() && !inUse[s] && due(s.lostAt.Add(forget), r.now) && r.room(&r.done.Forgotten) {
-			delete(b.sessions, id)
-		} else {
-			served[s.controller] = true
-		}
-	}
-	for id, c := range b.controllers {
-		if !served[c] && due(c.aliveUntil.Add(forget), r.now) && r.room(&r.done.Forgotten) {
-			delete(b.controllers, id)
-		}
-	}
+	r.done.Interned++
+	return b.intern(bd.Pool, bd.Labels)
 }

@@ -16,6 +16,8 @@ type Backend struct {
 	mu          sync.Mutex
 	builds      map[queue.ID]*build
 	classes     []*class // the class with id n is at n-1
+	pools       map[string]*pool
+	projects    map[string]*project
 	sessions    map[queue.SessionID]*session
 	lastSession queue.SessionID
 	controllers map[queue.ID]*controller
@@ -27,6 +29,8 @@ var _ queue.Backend = (*Backend)(nil)
 func New() *Backend {
 	return &Backend{
 		builds:      make(map[queue.ID]*build),
+		pools:       make(map[string]*pool),
+		projects:    make(map[string]*project),
 		sessions:    make(map[queue.SessionID]*session),
 		controllers: make(map[queue.ID]*controller),
 	}
@@ -55,3 +59,11 @@ func present(now time.Time) time.Time {
 
 // due reports whether a deadline has come. The zero time never comes.
 func due(deadline, now time.Time) bool { return !deadline.IsZero() && !deadline.After(now) }
+
+// later returns the later of two times.
+func later(t, u time.Time) time.Time {
+	if u.After(t) {
+		return u
+	}
+	return t
+}

@@ -56,10 +56,12 @@ func (b *Backend) List(ctx context.Context, filter queue.Filter) ([]queue.Build,
 }
 
 func (bd *build) passes(f queue.Filter) bool {
-	return bd.Project == f.Project &&
+	return (f.AllProjects || bd.Project == f.Project) &&
 		(f.Pool == "" || bd.Pool == f.Pool) &&
+		(f.Worker == "" || bd.worker == f.Worker) &&
 		(len(f.States) == 0 || slices.Contains(f.States, bd.state)) &&
-		(f.Before.IsZero() || bytes.Compare(bd.ID[:], f.Before[:]) < 0)
+		(f.Before.IsZero() || bytes.Compare(bd.ID[:], f.Before[:]) < 0) &&
+		bytes.Compare(bd.ID[:], f.Since[:]) >= 0
 }
 
 // Attempts implements [queue.Records].
@@ -76,7 +78,8 @@ func (b *Backend) Attempts(ctx context.Context, project string, id queue.ID) ([]
 	var rows []queue.Attempt
 	for _, a := range bd.attempts {
 		row := a.Attempt
-		row.ExitCode, row.LogLength = clonePointer(a.ExitCode), int64(len(a.log))
+		row.ExitCode, row.LogLength = clonePointer(a.ExitCode), a.log.length
+		row.LogCut = a.log.cut
 		rows = append(rows, row)
 	}
 	return rows, nil

@@ -149,7 +149,7 @@ func (b *Backend) Adopt(ctx context.Context, id queue.SessionID, held []queue.At
 // ended returns how an attempt stands that Finish ended.
 func (bd *build) ended(a *attempt) queue.Lease {
 	return queue.Lease{
-		AttemptID: a.AttemptID, Worker: a.Worker, Project: bd.Project, State: a.Outcome, Reason: a.Reason, LogLength: int64(len(a.log)),
+		AttemptID: a.AttemptID, Worker: a.Worker, Project: bd.Project, State: a.Outcome, Reason: a.Reason, LogLength: a.log.length,
 	}
 }
 

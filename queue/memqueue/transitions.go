@@ -2,40 +2,11 @@ package memqueue
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
-
-// Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
-	unlock, err := b.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	taken := make(map[queue.ID]bool, len(builds))
-	for _, n := range builds {
-		if b.builds[n.ID] != nil || taken[n.ID] {
-			return nil, fmt.Errorf("build %v: %w", n.ID, queue.ErrConflict)
-		}
-		taken[n.ID] = true
-	}
-	now = present(now)
-	done := make([]queue.Submitted, len(builds))
-	for i, n := range builds {
-		bd := &build{NewBuild: cloneBuild(n), state: queue.Pending, rank: n.Rank(now), createdAt: now}
-		bd.wait(now)
-		b.builds[n.ID] = bd
-		done[i] = queue.Submitted{ID: n.ID, Rank: bd.rank, Waiting: true}
-		if bd.class = b.find(bd.Pool, bd.Labels); bd.class != nil {
-			bd.class.add(bd)
-			done[i].Class, done[i].Waiting = bd.class.ID, false
-		}
-	}
-	return done, nil
-}
 
 // Claim implements [queue.Transitions].
 func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.Duration, now time.Time) ([]queue.Claimed, error) {
@@ -48,7 +19,7 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 	var claimed []queue.Claimed
 	for _, d := range demand {
 		c := b.byID(d.Class)
-		if c == nil {
+		if c == nil || c.pool.Paused {
 			continue
 		}
 		for _, id := range d.Slots {
@@ -72,10 +43,10 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 	return claimed, nil
 }
 
-// next returns the first queued build that does not avoid the worker, nil if there is none.
+// next returns the first queued build from the floor on that the worker may have, nil if there is none.
 func (c *class) next(floor int64, worker string, now time.Time) *build {
 	for _, bd := range c.from(floor) {
-		if bd.avoid != worker || due(bd.avoidUntil, now) {
+		if !bd.project.Paused && (bd.avoid != worker || due(bd.avoidUntil, now)) {
 			return bd
 		}
 	}
@@ -89,8 +60,9 @@ func (bd *build) claimed() queue.Claimed {
 		n.Spec = nil
 	}
 	return queue.Claimed{
-		AttemptID: queue.AttemptID{Build: bd.ID, Epoch: bd.epoch}, Session: bd.session.id, Class: bd.class.ID,
+		AttemptID: queue.AttemptID{Build: bd.ID, Epoch: bd.epoch}, Session: bd.session.id, Class: bd.class.ID, Rank: bd.rank,
 		Project: bd.Project, Pool: bd.Pool, Spec: n.Spec, SpecSize: len(bd.Spec), Source: n.Source, RunTimeout: bd.RunTimeout,
+		Attempt: len(bd.attempts), Metadata: n.Metadata, Admitted: bd.admitted,
 	}
 }
 
@@ -150,11 +122,11 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid tim
 	var done []queue.Finished
 	for _, e := range ends {
 		bd := b.builds[e.Build]
-		if bd.leases(e.AttemptID) {
+		if bd.leases(e.AttemptID) && (e.Session == 0 || bd.session.id == e.Session) {
 			bd.report(e, avoid, now)
 		}
 		if led := b.led(e.AttemptID); led != 0 {
-			done = append(done, queue.Finished{AttemptID: e.AttemptID, State: led})
+			done = append(done, queue.Finished{AttemptID: e.AttemptID, State: led, Admitted: bd.admitted})
 		}
 	}
 	return done, nil
@@ -164,18 +136,18 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid tim
 func (bd *build) report(c queue.Completion, avoid time.Duration, now time.Time) {
 	e := ending{outcome: c.Outcome, reason: c.Reason, exitCode: c.ExitCode, signal: c.Signal}
 	a := bd.current()
-	switch {
-	case c.Outcome != queue.Lost:
-		bd.end(e, now)
-	case bd.state == queue.Cancelling:
+	switch canceled := bd.state == queue.Cancelling; {
+	case canceled && c.Outcome == queue.Lost:
 		e.outcome = queue.Canceled
 		bd.end(e, now)
+	case !canceled && (c.Outcome == queue.Lost || c.Outcome == queue.Failed && bd.RetryFailed):
+		bd.endAttempt(e, avoid, now)
 	default:
-		bd.lose(e, avoid, now)
+		bd.end(e, now)
 	}
 	a.led = bd.state
 	a.LogSHA256 = c.LogSHA256
-	a.LogComplete = !c.LogPartial && c.LogLength == int64(len(a.log))
+	a.LogComplete = !c.LogPartial && c.LogLength == a.log.length
 }
 
 // led returns the state to which Finish led the build by ending that attempt, zero if it did not.
@@ -202,9 +174,9 @@ func (b *Backend) Cancel(
 	defer unlock()
 	now = present(now)
 	var done []queue.CanceledBuild
-	for _, id := range ids {
+	for i, id := range ids {
 		bd, err := b.build(project, id)
-		if err != nil {
+		if err != nil || slices.Contains(ids[:i], id) {
 			continue
 		}
 		switch bd.state {
@@ -215,7 +187,7 @@ func (b *Backend) Cancel(
 			bd.cancel(reason, now.Add(force))
 		default: // it is Cancelling already, or has ended
 		}
-		done = append(done, queue.CanceledBuild{ID: id, State: bd.state})
+		done = append(done, queue.CanceledBuild{ID: id, State: bd.state, Admitted: bd.admitted})
 	}
 	return done, nil
 }
