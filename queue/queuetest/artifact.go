@@ -107,7 +107,7 @@ var artifactCases = []testCase{
 			s.commit(s.reserved(first, "old", 2))
 			s.ends(report(first, queue.Lost), queue.Pending)
 			s.wantNames(b, 0, "log.txt", "old")
-			s.pass(retry.Max)
+			s.pass(backoff.Max)
 			s.maintain(s.rules())
 			session := s.worker()
 			second := s.offered(b, session)

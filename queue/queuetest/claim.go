@@ -127,9 +127,9 @@ var claimCases = []testCase{
 			s.queued(append(slices.Clone(left), right...)...)
 			one, two := s.worker(), s.worker()
 			claimed, err := s.Claim(s.ctx, []queue.Demand{
-				{Class: s.class(left[0].Pool, left[0].Labels), Slots: []queue.SessionID{one, one}},
-				{Class: s.class(right[0].Pool, right[0].Labels), Slots: []queue.SessionID{two}},
-				{Class: 1 << 30, Slots: []queue.SessionID{two}},
+				demand(s.class(left[0].Pool, left[0].Labels), one, one),
+				demand(s.class(right[0].Pool, right[0].Labels), two),
+				demand(1<<30, two),
 			}, offerTime, s.now)
 			s.must(err)
 			got := make(map[queue.SessionID][]queue.ID)
@@ -242,7 +242,7 @@ var claimCases = []testCase{
 			s.queued(first[0], second[0], empty[0], other[0], second[1], second[2], second[3], second[4])
 			s.offered(empty[0], s.worker())
 			class := func(b []queue.NewBuild) queue.ClassID { return s.class(b[0].Pool, b[0].Labels) }
-			heads, err := s.Probe(s.ctx, []queue.ClassID{class(second), class(first), class(empty), 1 << 30}, 3)
+			heads, err := s.Probe(s.ctx, []queue.Reach{reach(class(second)), reach(class(first)), reach(class(empty)), reach(1 << 30)}, 3)
 			s.must(err)
 			if len(heads) != 2 || heads[0].Class != class(first) || heads[1].Class != class(second) {
 				s.Fatalf("Probe returned %v, want classes %d and %d", heads, class(first), class(second))

@@ -31,7 +31,7 @@ var concurrencyCases = []testCase{
 			epochs := make(map[queue.ID][]int64)
 			var finished atomic.Int64
 			s.together(func(ctx context.Context, i int) error {
-				demand := []queue.Demand{{Class: class, Slots: []queue.SessionID{sessions[i], sessions[i], sessions[i]}}}
+				demand := []queue.Demand{demand(class, sessions[i], sessions[i], sessions[i])}
 				for finished.Load() < int64(len(builds)) {
 					claimed, err := s.Claim(ctx, demand, offerTime, s.now)
 					if err != nil {
@@ -81,7 +81,7 @@ var concurrencyCases = []testCase{
 			s.together(func(ctx context.Context, i int) error {
 				b := builds[i]
 				b.ID, b.Spec = id, fmt.Appendf(nil, "spec %d", i)
-				err := s.Submit(ctx, []queue.NewBuild{b}, s.now)
+				_, err := s.Submit(ctx, []queue.NewBuild{b}, s.now)
 				if err == nil {
 					won.Add(1)
 				}
@@ -159,7 +159,7 @@ var concurrencyCases = []testCase{
 			builds := s.drafts(crowd * 5)
 			s.together(func(ctx context.Context, i int) error {
 				for _, b := range builds[5*i : 5*i+5] {
-					if err := s.Submit(ctx, []queue.NewBuild{b}, s.now); err != nil {
+					if _, err := s.Submit(ctx, []queue.NewBuild{b}, s.now); err != nil {
 						return err
 					}
 					if i%2 == 0 {
@@ -205,7 +205,7 @@ var concurrencyCases = []testCase{
 				}
 				defer writers.Add(-1)
 				for _, b := range drafts[i] {
-					if err := s.Submit(ctx, []queue.NewBuild{b}, s.now); err != nil {
+					if _, err := s.Submit(ctx, []queue.NewBuild{b}, s.now); err != nil {
 						return err
 					}
 					if _, err := s.Maintain(ctx, s.rules(), s.now); err != nil {
@@ -254,7 +254,7 @@ func (s *subject) work(ctx context.Context, c queue.Claimed) (ended bool, err er
 	if err != nil || len(accepted) != 1 {
 		return false, fmt.Errorf("accept of %v: %v, %w", id, accepted, err)
 	}
-	done, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now)
+	done, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, avoid, s.now)
 	if err != nil || len(done) != 1 {
 		return false, fmt.Errorf("finish of %v: %v, %w", id, done, err)
 	}

@@ -58,9 +58,12 @@ func (s *subject) writes(
 ) map[string]func(context.Context) error {
 	class, fresh := s.class(builds[0].Pool, builds[0].Labels), s.draft()
 	return map[string]func(context.Context) error{
-		"Submit": func(ctx context.Context) error { return s.Submit(ctx, []queue.NewBuild{fresh}, s.now) },
+		"Submit": func(ctx context.Context) error {
+			_, err := s.Submit(ctx, []queue.NewBuild{fresh}, s.now)
+			return err
+		},
 		"Claim": func(ctx context.Context) error {
-			_, err := s.Claim(ctx, []queue.Demand{{Class: class, Slots: []queue.SessionID{session}}}, offerTime, s.now)
+			_, err := s.Claim(ctx, []queue.Demand{demand(class, session)}, offerTime, s.now)
 			return err
 		},
 		"Accept": func(ctx context.Context) error {
@@ -72,11 +75,11 @@ func (s *subject) writes(
 			return err
 		},
 		"Finish": func(ctx context.Context) error {
-			_, err := s.Finish(ctx, []queue.Completion{report(running, queue.Succeeded)}, retry, s.now)
+			_, err := s.Finish(ctx, []queue.Completion{report(running, queue.Succeeded)}, avoid, s.now)
 			return err
 		},
 		"Cancel": func(ctx context.Context) error {
-			_, err := s.Cancel(ctx, builds[0].Project, builds[0].ID, "", force, s.now)
+			_, err := s.Cancel(ctx, builds[0].Project, ids(builds[:1]), "", force, s.now)
 			return err
 		},
 		"Maintain": func(ctx context.Context) error {
@@ -97,7 +100,7 @@ func (s *subject) writes(
 		},
 		"LoseSessions": func(ctx context.Context) error { return s.LoseSessions(ctx, []queue.SessionID{session}, s.now) },
 		"AppendLogs": func(ctx context.Context) error {
-			_, err := s.AppendLogs(ctx, []queue.LogChunk{{AttemptID: running, Data: []byte("text")}}, s.now)
+			_, err := s.AppendLogs(ctx, []queue.LogChunk{{AttemptID: running, Data: []byte("text")}}, roomy, s.now)
 			return err
 		},
 		"ReserveArtifact": func(ctx context.Context) error {
@@ -114,7 +117,7 @@ func (s *subject) writes(
 // reads returns a call of each method that reads.
 func (s *subject) reads(b queue.NewBuild, running queue.AttemptID) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Probe":         func(ctx context.Context) error { _, err := s.Probe(ctx, []queue.ClassID{1}, 10); return err },
+		"Probe":         func(ctx context.Context) error { _, err := s.Probe(ctx, []queue.Reach{reach(1)}, 10); return err },
 		"Leases":        func(ctx context.Context) error { _, err := s.Leases(ctx, queue.NewID(), false); return err },
 		"Lease":         func(ctx context.Context) error { _, err := s.Lease(ctx, running); return err },
 		"ReadLog":       func(ctx context.Context) error { _, err := s.ReadLog(ctx, b.Project, running, 0, 10); return err },

@@ -92,12 +92,12 @@ var finishCases = []testCase{
 			s.ends(report(id, queue.Lost), queue.Pending)
 			got := s.get(b)
 			if got.State != queue.Pending || got.AttemptsUsed != 1 || got.Epoch != 1 || !got.FinishedAt.IsZero() ||
-				!got.NotBefore.Equal(s.now.Add(retry.Base)) || got.Reason != "" || got.Worker != facts.Worker || !got.StartedAt.Equal(started) {
+				!got.NotBefore.Equal(s.now.Add(backoff.Base)) || got.Reason != "" || got.Worker != facts.Worker || !got.StartedAt.Equal(started) {
 				s.Errorf("build is %s", describe(got))
 			}
 			s.maintain(s.rules())
 			s.wantIDs("claim before the back-off is over", s.claimIDs(b, s.worker()), nil)
-			s.pass(retry.Base + time.Second)
+			s.pass(backoff.Base + time.Second)
 			if done := s.maintain(s.rules()); done.Queued != 1 {
 				s.Errorf("Maintain queued %d builds after the back-off, want 1", done.Queued)
 			}
@@ -141,12 +141,11 @@ var finishCases = []testCase{
 		func(s *subject) {
 			b := s.draft()
 			b.MaxAttempts = 5
+			b.Backoff = queue.Backoff{Base: 10 * time.Second, Max: 35 * time.Second}
 			s.queued(b)
-			short := queue.Retry{Base: 10 * time.Second, Max: 35 * time.Second}
 			for used, want := range []time.Duration{10 * time.Second, 20 * time.Second, 35 * time.Second, 35 * time.Second} {
 				id := s.running(b, s.worker())
-				_, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Lost)}, short, s.now)
-				s.must(err)
+				s.ends(report(id, queue.Lost), queue.Pending)
 				if got := s.get(b).NotBefore; !got.Equal(s.now.Add(want)) {
 					s.Errorf("after %d lost attempts held for %v, want %v", used+1, got.Sub(s.now), want)
 				}
@@ -160,10 +159,11 @@ var finishCases = []testCase{
 		"A wait of zero queues the build at once, and avoiding for no time avoids nobody.",
 		func(s *subject) {
 			b := s.draft()
+			b.Backoff = queue.Backoff{}
 			s.queued(b)
 			session := s.worker()
 			id := s.running(b, session)
-			_, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Lost)}, queue.Retry{}, s.now)
+			_, err := s.Finish(s.ctx, []queue.Completion{report(id, queue.Lost)}, 0, s.now)
 			s.must(err)
 			if got := s.get(b); got.State != queue.Pending || !got.NotBefore.IsZero() {
 				s.Errorf("build is %s", describe(got))
@@ -283,7 +283,7 @@ var finishCases = []testCase{
 			s.ends(ends[4], queue.Canceled)
 			ends[1].Epoch++
 			ends[3].Build = queue.NewID()
-			done, err := s.Finish(s.ctx, ends, retry, s.now)
+			done, err := s.Finish(s.ctx, ends, avoid, s.now)
 			s.must(err)
 			got := make(map[queue.ID]queue.State)
 			for _, f := range done {

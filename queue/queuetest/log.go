@@ -179,7 +179,7 @@ var logCases = []testCase{
 			s.accept(second, session)
 			s.append(second, 0, "second")
 			s.ends(report(second, queue.Lost), queue.Pending)
-			s.pass(retry.Max)
+			s.pass(backoff.Max)
 			s.maintain(s.rules())
 			session = s.worker()
 			third := s.offered(b, session)
@@ -254,7 +254,7 @@ var logCases = []testCase{
 				}, b)
 				s.wantLog(b, id, "as it was", true)
 				if outcome == queue.Lost {
-					s.pass(retry.Max)
+					s.pass(backoff.Max)
 					s.maintain(s.rules())
 					next := s.running(b, s.worker())
 					s.append(next, 0, "another")
@@ -290,7 +290,7 @@ var logCases = []testCase{
 				chunks = append(chunks, chunk)
 			}
 			chunks[4].Build = queue.NewID()
-			lengths, err := s.AppendLogs(s.ctx, chunks, s.now)
+			lengths, err := s.AppendLogs(s.ctx, chunks, roomy, s.now)
 			s.must(err)
 			got := make(map[queue.AttemptID]int64)
 			for _, l := range lengths {
@@ -345,7 +345,7 @@ var logCases = []testCase{
 			s.queued(b)
 			id := s.running(b, s.worker())
 			data := []byte("precious")
-			_, err := s.AppendLogs(s.ctx, []queue.LogChunk{{AttemptID: id, Data: data}}, s.now)
+			_, err := s.AppendLogs(s.ctx, []queue.LogChunk{{AttemptID: id, Data: data}}, roomy, s.now)
 			s.must(err)
 			data[0] = 'X'
 			page, err := s.ReadLog(s.ctx, b.Project, id, 0, 100)
@@ -359,7 +359,7 @@ var logCases = []testCase{
 // appends writes to an attempt's log, and returns the length that is stored and whether the write counted.
 func (s *subject) appends(id queue.AttemptID, offset int64, data string) (int64, bool) {
 	s.Helper()
-	lengths, err := s.AppendLogs(s.ctx, []queue.LogChunk{{AttemptID: id, Offset: offset, Data: []byte(data)}}, s.now)
+	lengths, err := s.AppendLogs(s.ctx, []queue.LogChunk{{AttemptID: id, Offset: offset, Data: []byte(data)}}, roomy, s.now)
 	s.must(err)
 	if len(lengths) == 0 {
 		return 0, false

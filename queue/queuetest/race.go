@@ -2,7 +2,6 @@ package queuetest
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -33,8 +32,10 @@ var raceCases = []testCase{
 						released = len(done)
 						return err
 					case 2:
-						var err error
-						canceled, err = s.Cancel(ctx, b.Project, b.ID, "", force, s.now)
+						done, err := s.Cancel(ctx, b.Project, []queue.ID{b.ID}, "", force, s.now)
+						if len(done) == 1 {
+							canceled = done[0].State
+						}
 						return err
 					}
 					return nil
@@ -62,7 +63,7 @@ var raceCases = []testCase{
 			outcomes := []queue.State{queue.Succeeded, queue.Failed, queue.TimedOut, queue.Canceled}
 			results := make([]queue.State, crowd)
 			s.together(func(ctx context.Context, i int) error {
-				done, err := s.Finish(ctx, []queue.Completion{report(id, outcomes[i%len(outcomes)])}, retry, s.now)
+				done, err := s.Finish(ctx, []queue.Completion{report(id, outcomes[i%len(outcomes)])}, avoid, s.now)
 				if err == nil && len(done) == 1 {
 					results[i] = done[0].State
 				}
@@ -92,11 +93,9 @@ var raceCases = []testCase{
 				s.together(func(ctx context.Context, i int) (err error) {
 					switch i {
 					case 0:
-						reported, err = s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now)
+						reported, err = s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, avoid, s.now)
 					case 1:
-						if _, err = s.Cancel(ctx, b.Project, b.ID, "", force, s.now); errors.Is(err, queue.ErrFinished) {
-							err = nil
-						}
+						_, err = s.Cancel(ctx, b.Project, []queue.ID{b.ID}, "", force, s.now)
 					case 2:
 						_, err = s.Maintain(ctx, s.rules(), later)
 					}
@@ -129,7 +128,7 @@ var raceCases = []testCase{
 				s.together(func(ctx context.Context, i int) error {
 					if i == 0 {
 						defer finished.Store(true)
-						if _, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, retry, s.now); err != nil {
+						if _, err := s.Finish(ctx, []queue.Completion{report(id, queue.Succeeded)}, avoid, s.now); err != nil {
 							return err
 						}
 						page, err := s.ReadLog(ctx, b.Project, id, 0, 1)
@@ -139,7 +138,7 @@ var raceCases = []testCase{
 					for offset, last := int64(0), false; !last; {
 						last = finished.Load()
 						chunk := queue.LogChunk{AttemptID: id, Offset: offset, Data: []byte("0123456789")[offset%10:]}
-						lengths, err := s.AppendLogs(ctx, []queue.LogChunk{chunk}, s.now)
+						lengths, err := s.AppendLogs(ctx, []queue.LogChunk{chunk}, roomy, s.now)
 						if err != nil || len(lengths) == 0 {
 							return err
 						}

@@ -144,7 +144,7 @@ var recordCases = []testCase{
 				want = append(want, id.Epoch)
 				if i < 3 {
 					s.ends(report(id, queue.Lost), queue.Pending)
-					s.pass(retry.Max)
+					s.pass(backoff.Max)
 					s.maintain(s.rules())
 				}
 				var got []int64

@@ -241,7 +241,7 @@ var sessionCases = []testCase{
 			b := s.draft()
 			b.RunTimeout = 10 * time.Hour
 			s.now = time.Time{}
-			s.must(s.Submit(s.ctx, []queue.NewBuild{b}, s.now))
+			s.must(s.submitErr(b))
 			s.maintain(s.rules())
 			session := s.worker()
 			id := s.running(b, session)

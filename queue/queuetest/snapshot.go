@@ -16,7 +16,7 @@ func (s *subject) snapshot(builds ...queue.NewBuild) string {
 	for _, n := range builds {
 		b := s.get(n)
 		fmt.Fprintf(&w, "build %v: %s\n", b.ID, describe(b))
-		heads, err := s.Probe(s.ctx, []queue.ClassID{s.class(n.Pool, n.Labels)}, 1000)
+		heads, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(n.Pool, n.Labels))}, 1000)
 		s.must(err)
 		for _, h := range heads {
 			fmt.Fprintf(&w, "  class: %d queued from rank %d\n", h.Count, h.Rank)
@@ -58,14 +58,16 @@ func describe(b queue.Build) string {
 		source = fmt.Sprintf("%v %d", b.Source.Digest, b.Source.Size)
 	}
 	return fmt.Sprintf("%s %s {%v} %v, spec %q, source %s, epoch %d, used %d of %d, worker %q, run %v, wait %v, "+
+		"back-off %v, retry failed %t, priority %d, keys %q and %q, metadata %q, retry of %v, "+
 		"created %s, held until %s, started %s, finished %s, reason %q, exit %s, signal %q",
 		b.Project, b.Pool, b.Labels, b.State, b.Spec, source, b.Epoch, b.AttemptsUsed, b.MaxAttempts, b.Worker, b.RunTimeout, b.QueueTimeout,
+		b.Backoff, b.RetryFailed, b.Priority, b.ConcurrencyKey, b.IdempotencyKey, b.Metadata, b.RetryOf,
 		stamp(b.CreatedAt), stamp(b.NotBefore), stamp(b.StartedAt), stamp(b.FinishedAt), b.Reason, code(b.ExitCode), b.Signal)
 }
 
 func describeAttempt(a queue.Attempt) string {
-	return fmt.Sprintf("%d of %s from %s to %s, %v, reason %q, exit %s, signal %q, log %d %v %v",
-		a.Epoch, a.Worker, stamp(a.StartedAt), stamp(a.EndedAt), a.Outcome, a.Reason, code(a.ExitCode), a.Signal, a.LogLength, a.LogSHA256, a.LogComplete)
+	return fmt.Sprintf("%d of %s from %s to %s, %v, reason %q, exit %s, signal %q, log %d %v %v cut %t",
+		a.Epoch, a.Worker, stamp(a.StartedAt), stamp(a.EndedAt), a.Outcome, a.Reason, code(a.ExitCode), a.Signal, a.LogLength, a.LogSHA256, a.LogComplete, a.LogCut)
 }
 
 func stamp(t time.Time) string {

@@ -97,7 +97,7 @@ func (s *subject) reoffered() (queue.NewBuild, queue.AttemptID) {
 	b := s.draft()
 	s.queued(b)
 	s.ends(report(s.running(b, s.worker()), queue.Lost), queue.Pending)
-	s.pass(retry.Max)
+	s.pass(backoff.Max)
 	s.maintain(s.rules())
 	return b, s.offered(b, s.worker())
 }

@@ -19,13 +19,18 @@ const (
 	force      = 40 * time.Second
 	avoid      = 30 * time.Second
 	grace      = time.Minute
+	keepKeys   = 24 * time.Hour
 	ttl        = 20 * time.Second
 )
 
 // patience bounds how long a case may take, so that a backend that hangs fails.
 const patience = time.Minute
 
-var retry = queue.Retry{Base: 5 * time.Second, Max: 5 * time.Minute, Avoid: avoid}
+// backoff is that of drafts.
+var backoff = queue.Backoff{Base: 5 * time.Second, Max: 5 * time.Minute}
+
+// roomy is a limit that no log reaches which is not about it.
+var roomy = queue.LogLimit{Bytes: 1 << 30, Lines: 1 << 30}
 
 // A reporter is what a case reports to: a [testing.T], or a rapid.T.
 type reporter interface {
@@ -85,6 +90,7 @@ func (s *subject) draft() queue.NewBuild {
 		Spec:        []byte("spec"),
 		RunTimeout:  runTimeout,
 		MaxAttempts: 3,
+		Backoff:     backoff,
 	}
 }
 
@@ -98,11 +104,22 @@ func (s *subject) drafts(n int) []queue.NewBuild {
 	return builds
 }
 
-// submit submits builds in a moment of their own.
-func (s *subject) submit(builds ...queue.NewBuild) {
+// submit submits builds in a moment of their own, and returns what became of each.
+func (s *subject) submit(builds ...queue.NewBuild) []queue.Submitted {
 	s.Helper()
 	s.pass(time.Second)
-	s.must(s.Submit(s.ctx, builds, s.now))
+	done, err := s.Submit(s.ctx, builds, s.now)
+	s.must(err)
+	if len(done) != len(builds) {
+		s.Fatalf("Submit of %d builds returned %v", len(builds), done)
+	}
+	return done
+}
+
+// submitErr submits builds and returns the error.
+func (s *subject) submitErr(builds ...queue.NewBuild) error {
+	_, err := s.Submit(s.ctx, builds, s.now)
+	return err
 }
 
 // queued submits builds, one after the other, and has them queued.
@@ -116,7 +133,7 @@ func (s *subject) queued(builds ...queue.NewBuild) {
 
 // rules returns what Maintain goes by; leases of lost sessions are not swept.
 func (s *subject) rules() queue.Rules {
-	return queue.Rules{Grace: grace, Retry: retry, Avoid: avoid, Limit: 1000}
+	return queue.Rules{Grace: grace, Avoid: avoid, KeepKeys: keepKeys, Limit: 1000}
 }
 
 // maintain calls Maintain until nothing more is due, and returns what was done in all.
@@ -134,6 +151,8 @@ func (s *subject) maintain(rules queue.Rules) queue.Maintained {
 		for i, c := range counts(&sum) {
 			*c.n += *counts(&done)[i].n
 		}
+		sum.Heads = append(sum.Heads, done.Heads...)
+		sum.Archived = append(sum.Archived, done.Archived...)
 		if !done.More {
 			return sum
 		}
@@ -158,6 +177,7 @@ func counts(m *queue.Maintained) []count {
 		{"requeued", &m.Requeued},
 		{"lost", &m.Lost},
 		{"forgotten", &m.Forgotten},
+		{"deleted", &m.Deleted},
 	}
 }
 
@@ -211,11 +231,18 @@ func (s *subject) worker() queue.SessionID {
 // claim gives builds of b's class to the sessions, one a slot.
 func (s *subject) claim(b queue.NewBuild, slots ...queue.SessionID) []queue.Claimed {
 	s.Helper()
-	demand := []queue.Demand{{Class: s.class(b.Pool, b.Labels), Slots: slots}}
-	claimed, err := s.Claim(s.ctx, demand, offerTime, s.now)
+	claimed, err := s.Claim(s.ctx, []queue.Demand{demand(s.class(b.Pool, b.Labels), slots...)}, offerTime, s.now)
 	s.must(err)
 	return claimed
 }
+
+// demand asks for builds of a class, wherever they are in its queue.
+func demand(class queue.ClassID, slots ...queue.SessionID) queue.Demand {
+	return queue.Demand{Reach: reach(class), Slots: slots}
+}
+
+// reach is all of a class.
+func reach(class queue.ClassID) queue.Reach { return queue.Reach{Class: class, Floor: queue.NoFloor} }
 
 // claimIDs is claim for the ids alone, in the order of ranks.
 func (s *subject) claimIDs(b queue.NewBuild, slots ...queue.SessionID) []queue.ID {
@@ -295,7 +322,7 @@ func report(id queue.AttemptID, outcome queue.State) queue.Completion {
 // finish reports the end of an attempt and returns the state it led to, zero if it was stale.
 func (s *subject) finish(c queue.Completion) queue.State {
 	s.Helper()
-	done, err := s.Finish(s.ctx, []queue.Completion{c}, retry, s.now)
+	done, err := s.Finish(s.ctx, []queue.Completion{c}, avoid, s.now)
 	s.must(err)
 	if len(done) > 1 || len(done) == 1 && done[0].AttemptID != c.AttemptID {
 		s.Fatalf("Finish of %v returned %v", c.AttemptID, done)
@@ -317,11 +344,23 @@ func (s *subject) ends(c queue.Completion, want queue.State) {
 // cancel cancels a build, which must lead to a state.
 func (s *subject) cancel(b queue.NewBuild, want queue.State) {
 	s.Helper()
-	got, err := s.Cancel(s.ctx, b.Project, b.ID, "not wanted", force, s.now)
-	s.must(err)
-	if got != want {
+	if got := s.cancels(b, "not wanted", force); got != want {
 		s.Fatalf("Cancel led to %v, want %v", got, want)
 	}
+}
+
+// cancels cancels a build and returns the state it led to, zero if there is no such build.
+func (s *subject) cancels(b queue.NewBuild, reason string, force time.Duration) queue.State {
+	s.Helper()
+	done, err := s.Cancel(s.ctx, b.Project, []queue.ID{b.ID}, reason, force, s.now)
+	s.must(err)
+	if len(done) > 1 || len(done) == 1 && done[0].ID != b.ID {
+		s.Fatalf("Cancel of %v returned %v", b.ID, done)
+	}
+	if len(done) == 0 {
+		return 0
+	}
+	return done[0].State
 }
 
 // get returns a build.

@@ -15,6 +15,10 @@ var submitCases = []testCase{
 			b := s.draft()
 			b.Source = &queue.Source{Digest: queue.Digest{1, 2, 3}, Size: 1 << 40}
 			b.QueueTimeout = 90 * time.Minute
+			b.Backoff, b.RetryFailed, b.Priority = queue.Backoff{Base: time.Second, Max: time.Hour}, true, -queue.MaxPriority
+			b.ConcurrencyKey, b.IdempotencyKey, b.IdempotencyHash = "deploy é", "push '42'", queue.Digest{4, 2}
+			b.Metadata, b.RetryOf = map[string]string{"commit": "0123", "title": "Grüße, \"\n\t{}"}, queue.NewID()
+			b.NotBefore = s.now.Add(time.Hour)
 			s.submit(b)
 			s.wantBuild(s.get(b), b)
 		},
@@ -98,7 +102,7 @@ var submitCases = []testCase{
 			builds := s.drafts(3)
 			builds[1].ID = old.ID
 			s.unchanged("a submit with a taken id", func() {
-				s.wantErr(s.Submit(s.ctx, builds, s.now), queue.ErrConflict)
+				s.wantErr(s.submitErr(builds...), queue.ErrConflict)
 			}, old)
 			for _, b := range []queue.NewBuild{builds[0], builds[2]} {
 				_, err := s.Get(s.ctx, b.Project, b.ID)
@@ -114,7 +118,7 @@ var submitCases = []testCase{
 			s.submit(old)
 			twin := s.draft()
 			twin.ID, twin.Project = old.ID, "elsewhere"
-			s.wantErr(s.Submit(s.ctx, []queue.NewBuild{twin}, s.now), queue.ErrConflict)
+			s.wantErr(s.submitErr(twin), queue.ErrConflict)
 			_, err := s.Get(s.ctx, twin.Project, twin.ID)
 			s.wantErr(err, queue.ErrNotFound)
 		},
@@ -125,7 +129,7 @@ var submitCases = []testCase{
 		func(s *subject) {
 			builds := s.drafts(3)
 			builds[2].ID = builds[0].ID
-			s.wantErr(s.Submit(s.ctx, builds, s.now), queue.ErrConflict)
+			s.wantErr(s.submitErr(builds...), queue.ErrConflict)
 			for _, b := range builds {
 				_, err := s.Get(s.ctx, b.Project, b.ID)
 				s.wantErr(err, queue.ErrNotFound)
@@ -139,7 +143,7 @@ var submitCases = []testCase{
 			builds := s.drafts(2500)
 			s.submit(builds...)
 			s.maintain(s.rules())
-			heads, err := s.Probe(s.ctx, []queue.ClassID{s.class(builds[0].Pool, builds[0].Labels)}, 10_000)
+			heads, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(builds[0].Pool, builds[0].Labels))}, 10_000)
 			s.must(err)
 			if len(heads) != 1 || heads[0].Count != len(builds) {
 				s.Errorf("Probe returned %v, want all %d builds", heads, len(builds))
@@ -192,7 +196,9 @@ func (s *subject) wantBuild(got queue.Build, n queue.NewBuild) {
 	s.Helper()
 	want := queue.Build{
 		ID: n.ID, Project: n.Project, Pool: n.Pool, Labels: n.Labels, State: queue.Pending, Spec: n.Spec, Source: n.Source,
-		MaxAttempts: n.MaxAttempts, RunTimeout: n.RunTimeout, QueueTimeout: n.QueueTimeout, CreatedAt: s.now,
+		MaxAttempts: n.MaxAttempts, RunTimeout: n.RunTimeout, QueueTimeout: n.QueueTimeout, Backoff: n.Backoff, RetryFailed: n.RetryFailed,
+		Priority: n.Priority, ConcurrencyKey: n.ConcurrencyKey, IdempotencyKey: n.IdempotencyKey, Metadata: n.Metadata, RetryOf: n.RetryOf,
+		NotBefore: n.NotBefore, CreatedAt: s.now,
 	}
 	if describe(got) != describe(want) {
 		s.Errorf("build is\n%s, want\n%s", describe(got), describe(want))
@@ -203,7 +209,7 @@ func (s *subject) wantBuild(got queue.Build, n queue.NewBuild) {
 func (s *subject) wantHead(b queue.NewBuild, count int) {
 	s.Helper()
 	class := s.class(b.Pool, b.Labels)
-	heads, err := s.Probe(s.ctx, []queue.ClassID{class}, 1000)
+	heads, err := s.Probe(s.ctx, []queue.Reach{reach(class)}, 1000)
 	s.must(err)
 	switch {
 	case count == 0 && len(heads) == 0:

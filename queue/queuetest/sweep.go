@@ -28,7 +28,7 @@ var sweepCases = []testCase{
 				s.Errorf("Maintain did %+v, want one build requeued", done)
 			}
 			got := s.get(b)
-			if got.State != queue.Pending || got.AttemptsUsed != 1 || !got.NotBefore.Equal(s.now.Add(retry.Base)) || got.Reason != "" {
+			if got.State != queue.Pending || got.AttemptsUsed != 1 || !got.NotBefore.Equal(s.now.Add(backoff.Base)) || got.Reason != "" {
 				s.Errorf("build is %s", describe(got))
 			}
 			s.wantAttempts(b, queue.Attempt{
@@ -38,7 +38,7 @@ var sweepCases = []testCase{
 			if got := s.finish(report(id, queue.Succeeded)); got != 0 {
 				s.Errorf("a late report of a lost attempt led to %v", got)
 			}
-			s.pass(retry.Base + time.Second)
+			s.pass(backoff.Base + time.Second)
 			s.maintain(s.rules())
 			s.wantIDs("claim by the worker that lost it", s.claimIDs(b, s.open(facts)), nil)
 			s.running(b, s.worker())
@@ -173,9 +173,7 @@ var sweepCases = []testCase{
 			s.queued(b)
 			session, sweeper := s.worker(), s.fresh()
 			s.running(b, session)
-			got, err := s.Cancel(s.ctx, b.Project, b.ID, "not wanted", 10*grace, s.now)
-			s.must(err)
-			if got != queue.Cancelling {
+			if got := s.cancels(b, "not wanted", 10*grace); got != queue.Cancelling {
 				s.Fatalf("Cancel led to %v", got)
 			}
 			s.must(s.LoseSessions(s.ctx, []queue.SessionID{session}, s.now))

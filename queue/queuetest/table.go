@@ -170,9 +170,9 @@ var stands = []stand{
 		return t
 	}},
 	{"backing off", queue.Pending, true, false, func(s *subject, b queue.NewBuild, l limits) target {
+		b.Backoff = queue.Backoff{Base: long, Max: long}
 		t := driveRunning(s, b, l)
-		_, err := s.Finish(s.ctx, []queue.Completion{report(t.id, queue.Lost)}, queue.Retry{Base: long, Max: long}, s.now)
-		s.must(err)
+		s.ends(report(t.id, queue.Lost), queue.Pending)
 		return t
 	}},
 	{"held", queue.Pending, true, false, func(s *subject, b queue.NewBuild, _ limits) target {
@@ -184,7 +184,7 @@ var stands = []stand{
 func driveOffered(s *subject, b queue.NewBuild, l limits) target {
 	s.queued(b)
 	session := s.worker()
-	claimed, err := s.Claim(s.ctx, []queue.Demand{{Class: s.class(b.Pool, b.Labels), Slots: []queue.SessionID{session}}}, l.offer, s.now)
+	claimed, err := s.Claim(s.ctx, []queue.Demand{demand(s.class(b.Pool, b.Labels), session)}, l.offer, s.now)
 	s.must(err)
 	if len(claimed) != 1 || claimed[0].Build != b.ID {
 		s.Fatalf("Claim returned %v, want build %v", claimed, b.ID)
@@ -200,9 +200,7 @@ func driveRunning(s *subject, b queue.NewBuild, l limits) target {
 
 func driveCancelling(s *subject, b queue.NewBuild, l limits) target {
 	t := driveRunning(s, b, l)
-	got, err := s.Cancel(s.ctx, b.Project, b.ID, "not wanted", l.force, s.now)
-	s.must(err)
-	if got != queue.Cancelling {
+	if got := s.cancels(b, "not wanted", l.force); got != queue.Cancelling {
 		s.Fatalf("Cancel led to %v, want %v", got, queue.Cancelling)
 	}
 	return t
@@ -283,11 +281,8 @@ var pushes = []push{
 	reported(queue.TimedOut),
 	reported(queue.Lost),
 	{name: "Cancel", event: queue.EventCancel, apply: each(func(s *subject, t target) {
-		_, err := s.Cancel(s.ctx, t.build.Project, t.build.ID, "not wanted", long, s.now)
-		if t.state.Terminal() && t.state != queue.Canceled {
-			s.wantErr(err, queue.ErrFinished)
-		} else {
-			s.must(err)
+		if got := s.cancels(t.build, "not wanted", long); t.state.Terminal() && got != t.state {
+			s.Errorf("%s: Cancel returned %v", t.name, got)
 		}
 	})},
 	{name: "QueueTimeout", event: queue.EventQueueTimeout, limits: limits{wait: time.Hour}, apply: after(2 * time.Hour)},

@@ -219,6 +219,6 @@ func (w *walk) session(g gene) queue.SessionID {
 // delay is a time that lets something run out, or nothing.
 func (g gene) delay() time.Duration {
 	return []time.Duration{
-		retry.Base + time.Second, grace + time.Second, offerTime + time.Second, force + time.Second, retry.Max + time.Second, runTimeout + slack, 0,
+		backoff.Base + time.Second, grace + time.Second, offerTime + time.Second, force + time.Second, backoff.Max + time.Second, runTimeout + slack, 0,
 	}[g.Detail%7]
 }

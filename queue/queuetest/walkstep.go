@@ -171,10 +171,8 @@ func (w *walk) finishStep(g gene) step {
 func (w *walk) cancelStep(g gene) step {
 	b := pick(w.builds, g.Build)
 	return step{name: fmt.Sprintf("cancel %v", b.ID), do: func() {
-		if _, err := w.Cancel(w.ctx, b.Project, b.ID, "not wanted", force, w.now); !errors.Is(err, queue.ErrFinished) {
-			w.must(err)
-			w.happened(queue.EventCancel, b.ID, queue.Pending, queue.Offered, queue.Running)
-		}
+		w.cancels(b, "not wanted", force)
+		w.happened(queue.EventCancel, b.ID, queue.Pending, queue.Offered, queue.Running)
 	}}
 }
 
