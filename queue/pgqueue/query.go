@@ -65,15 +65,33 @@ func (b *Backend) change(ctx context.Context, sql string, args ...any) (int, err
 	return changed, nil
 }
 
+// A command is a statement and its arguments.
+type command struct {
+	sql  string
+	args []any
+}
+
 // send sends a statement behind the prologue, both in one round trip and one transaction, and lets read have its result.
 func (b *Backend) send(ctx context.Context, sql string, args []any, read func(pgx.BatchResults) error) error {
+	return b.sendAll(ctx, read, command{sql, args})
+}
+
+// sendAll is send for several statements, of which each sees what was committed before it began. Read has the result of the last.
+func (b *Backend) sendAll(ctx context.Context, read func(pgx.BatchResults) error, commands ...command) error {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	batch := new(pgx.Batch)
 	batch.Queue(prologueSQL, serverLimit{ctx})
-	batch.Queue(sql, args...)
+	for _, c := range commands {
+		batch.Queue(c.sql, c.args...)
+	}
 	results := b.db.SendBatch(ctx, batch)
-	_, err := results.Exec()
+	var err error
+	for range commands { // the prologue, and all but the last
+		if err == nil {
+			_, err = results.Exec()
+		}
+	}
 	if err == nil {
 		err = read(results)
 	}
