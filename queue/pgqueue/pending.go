@@ -8,34 +8,6 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-func (b *Backend) Admit(context.Context, queue.Lane, int, time.Time) (queue.Admitted, error) {
-	return queue.Admitted{}, errors.ErrUnsupported
-}
-
-func (b *Backend) ChangePool(context.Context, string, queue.PoolChange) error {
-	return errors.ErrUnsupported
-}
-
-func (b *Backend) Pools(context.Context) ([]queue.Pool, error) { return nil, errors.ErrUnsupported }
-
-func (b *Backend) ChangeProject(context.Context, string, queue.ProjectChange) error {
-	return errors.ErrUnsupported
-}
-
-func (b *Backend) Projects(context.Context, string, int) ([]queue.Project, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (b *Backend) SetLimit(context.Context, queue.Limit) error { return errors.ErrUnsupported }
-
-func (b *Backend) Limits(context.Context, string, string, int) ([]queue.Limit, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (b *Backend) Serve(context.Context, []queue.ClassID, time.Duration, time.Time) error {
-	return errors.ErrUnsupported
-}
-
 func (b *Backend) ClosedLogs(context.Context, int, time.Duration, time.Time) ([]queue.ClosedLog, error) {
 	return nil, errors.ErrUnsupported
 }

@@ -99,3 +99,23 @@ func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, 
 	_, err := b.change(ctx, b.sql.loseSessions, present(now), ids)
 	return err
 }
+
+// serveSQL takes the classes in order, as every process does that says so at the same time.
+const serveSQL = `
+WITH served AS MATERIALIZED (
+	SELECT c.id FROM {schema}class c
+	WHERE c.id = ANY($2::int[]) AND (c.served_until IS NULL OR c.served_until < {now} + $3::bigint * interval '1 microsecond')
+	ORDER BY c.id FOR NO KEY UPDATE
+)
+UPDATE {schema}class c SET served_until = greatest(c.served_until, {now} + $3::bigint * interval '1 microsecond')
+WHERE c.id = ANY(ARRAY(SELECT s.id FROM served s))`
+
+// Serve implements [queue.Sessions].
+func (b *Backend) Serve(ctx context.Context, classes []queue.ClassID, ttl time.Duration, now time.Time) error {
+	ids := make([]int32, len(classes))
+	for i, id := range classes {
+		ids[i] = int32(id)
+	}
+	_, err := b.change(ctx, b.sql.serve, present(now), ids, ttl.Microseconds())
+	return err
+}

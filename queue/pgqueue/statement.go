@@ -23,6 +23,12 @@ type statements struct {
 	takeBackUnheld, reports           string
 	appendLogs                        string
 	reserve, commit                   string
+	takeAdmission, admit              string
+	changePool, changeWeights         string
+	holdPool, pools                   string
+	changeProject, projects           string
+	setLimit, clearLimit, limits      string
+	serve                             string
 }
 
 func expand(names sqlqueue.Names) statements {
@@ -46,5 +52,10 @@ func expand(names sqlqueue.Names) statements {
 		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),
 		appendLogs: x(appendLogsSQL),
 		reserve:    x(reserveSQL), commit: x(commitSQL),
+		takeAdmission: takeAdmissionSQL, admit: x(admitSQL),
+		changePool: x(changePoolSQL), changeWeights: x(changeWeightsSQL), holdPool: x(holdPoolSQL), pools: x(poolsSQL),
+		changeProject: x(changeProjectSQL), projects: x(projectsSQL),
+		setLimit: x(setLimitSQL), clearLimit: x(clearLimitSQL), limits: x(limitsSQL),
+		serve: x(serveSQL),
 	}
 }
