@@ -115,6 +115,81 @@ var cancelCases = []testCase{
 		},
 	},
 	{
+		"Batch",
+		"Cancel returns the state of each build after it, whatever that was before, and leaves out what the project does not have.",
+		func(s *subject) {
+			var builds []queue.NewBuild
+			var want []queue.State
+			for _, st := range stands {
+				b := s.draft()
+				if st.last {
+					b.MaxAttempts = 1
+				}
+				st.drive(s, b, limits{wait: long, offer: long, run: long, force: long})
+				switch {
+				case st.state.Terminal():
+					want = append(want, st.state)
+				case st.state.Leased():
+					want = append(want, queue.Cancelling)
+				default:
+					want = append(want, queue.Canceled)
+				}
+				builds = append(builds, b)
+			}
+			foreign := s.draft()
+			foreign.Project = "elsewhere"
+			s.queued(foreign)
+			done, err := s.Cancel(s.ctx, "project", append(ids(builds), foreign.ID, queue.NewID()), "not wanted", force, s.now)
+			s.must(err)
+			got := make(map[queue.ID]queue.State)
+			for _, c := range done {
+				got[c.ID] = c.State
+			}
+			if len(done) != len(builds) || len(got) != len(builds) {
+				s.Errorf("Cancel of %d builds, one of another project and one that there never was returned %d", len(builds), len(done))
+			}
+			for i, b := range builds {
+				if got[b.ID] != want[i] || s.get(b).State != want[i] {
+					s.Errorf("%s: Cancel returned %v, the build is %v, want %v", stands[i].name, got[b.ID], s.get(b).State, want[i])
+				}
+			}
+			s.wantState(foreign, queue.Pending)
+		},
+	},
+	{
+		"LargeBatch",
+		"Cancel takes many builds at once; one that stands in the batch twice is canceled as if it stood there once.",
+		func(s *subject) {
+			builds := s.drafts(500)
+			s.submit(builds...)
+			s.maintain(s.rules())
+			done, err := s.Cancel(s.ctx, "project", append(ids(builds), ids(builds[:10])...), "not wanted", force, s.now)
+			s.must(err)
+			seen := make(map[queue.ID]bool)
+			for _, c := range done {
+				seen[c.ID] = true
+				if c.State != queue.Canceled {
+					s.Errorf("Cancel returned %v", c)
+				}
+			}
+			if len(seen) != len(builds) {
+				s.Errorf("Cancel of %d builds returned %d", len(builds), len(seen))
+			}
+			s.wantHead(builds[0], 0)
+		},
+	},
+	{
+		"Nothing",
+		"Cancel of no builds does nothing.",
+		func(s *subject) {
+			done, err := s.Cancel(s.ctx, "project", nil, "not wanted", force, s.now)
+			s.must(err)
+			if len(done) != 0 {
+				s.Errorf("Cancel returned %v", done)
+			}
+		},
+	},
+	{
 		"OfAnotherProject",
 		"Cancel leaves out builds that the project does not have.",
 		func(s *subject) {

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,6 +36,32 @@ var claimCases = []testCase{
 				s.Errorf("an offer is an attempt: %v", rows)
 			}
 			s.wantHead(b, 0)
+		},
+	},
+	{
+		"Metadata",
+		"A claim tells a build's metadata, and which attempt it is: those that were used before, and this one if it is Running.",
+		func(s *subject) {
+			b := s.draft()
+			b.Metadata = map[string]string{"commit": "0123", "title": "what \"it\" says"}
+			b.Backoff = queue.Backoff{}
+			s.queued(b)
+			for i, attempt := range []int{0, 2, 2} {
+				facts := s.facts()
+				facts.Direct = i == 1
+				session := s.open(facts)
+				claimed := s.claim(b, session)
+				if len(claimed) != 1 || claimed[0].Attempt != attempt || !maps.Equal(claimed[0].Metadata, b.Metadata) {
+					s.Fatalf("claim %d returned %+v, want attempt %d", i, claimed, attempt)
+				}
+				if claimed[0].Admitted {
+					s.Errorf("a build that nobody had to admit was admitted")
+				}
+				if !facts.Direct {
+					s.accept(claimed[0].AttemptID, session)
+				}
+				s.finish(report(claimed[0].AttemptID, queue.Lost))
+			}
 		},
 	},
 	{

@@ -226,11 +226,17 @@ var concurrencyCases = []testCase{
 // together runs f in a crowd of goroutines, lets them go at the same moment, and reports the first error, which ends their context.
 func (s *subject) together(f func(ctx context.Context, i int) error) {
 	s.Helper()
+	s.gather(crowd, f)
+}
+
+// gather is together with n goroutines.
+func (s *subject) gather(n int, f func(ctx context.Context, i int) error) {
+	s.Helper()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	start := make(chan struct{})
-	for i := range crowd {
+	for i := range n {
 		wg.Go(func() {
 			<-start
 			if err := f(ctx, i); err != nil {

@@ -172,6 +172,134 @@ var finishCases = []testCase{
 		},
 	},
 	{
+		"BackOffOfTheBuild",
+		"The back-off is the build's own, whoever ends its attempt.",
+		func(s *subject) {
+			builds := s.drafts(4)
+			for i := range builds {
+				builds[i].Backoff = queue.Backoff{Base: time.Duration(i+1) * time.Hour, Max: long}
+			}
+			s.queued(builds...)
+			sweeper := s.fresh()
+			session := s.worker()
+			var ends []queue.Completion
+			for _, b := range builds {
+				ends = append(ends, report(s.running(b, session), queue.Lost))
+			}
+			want := func(builds []queue.NewBuild) {
+				s.Helper()
+				for _, b := range builds {
+					if got := s.get(b); !got.NotBefore.Equal(s.now.Add(b.Backoff.Base)) {
+						s.Errorf("held for %v, want %v", got.NotBefore.Sub(s.now), b.Backoff.Base)
+					}
+				}
+			}
+			_, err := s.Finish(s.ctx, ends[:2], avoid, s.now)
+			s.must(err)
+			want(builds[:2])
+			s.must(s.LoseSessions(s.ctx, []queue.SessionID{session}, s.now))
+			s.sweep(sweeper, 2*grace)
+			want(builds[2:])
+		},
+	},
+	{
+		"OtherSession",
+		"An attempt that is leased to another session than the completion names is stale.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			facts := s.facts()
+			session, other := s.open(facts), s.worker()
+			id := s.running(b, session)
+			end := report(id, queue.Succeeded)
+			refuse := func(session queue.SessionID) {
+				s.Helper()
+				end.Session = session
+				s.unchanged("a report of another session", func() {
+					if got := s.finish(end); got != 0 {
+						s.Errorf("a report of session %d, which does not hold the lease, led to %v", session, got)
+					}
+				}, b)
+			}
+			refuse(other)
+			refuse(1 << 40)
+			next := s.reconnect(facts)
+			refuse(next)
+			s.wantAdopted(s.adopt(next, id), id, queue.Running)
+			refuse(session)
+			s.cancel(b, queue.Cancelling)
+			refuse(session)
+			end.Session = next
+			s.ends(end, queue.Succeeded)
+			s.unchanged("reporting again", func() {
+				for _, session := range []queue.SessionID{next, 0, session, other} {
+					end.Session = session
+					s.ends(end, queue.Succeeded)
+				}
+			}, b)
+		},
+	},
+	{
+		"RetryFailed",
+		"An outcome of Failed makes a Running build that is to be attempted again when it fails pending after its back-off, avoiding the worker.",
+		func(s *subject) {
+			b := s.draft()
+			b.RetryFailed, b.MaxAttempts = true, 2
+			s.queued(b)
+			session := s.worker()
+			first := s.running(b, session)
+			started := s.now
+			s.pass(time.Minute)
+			end := report(first, queue.Failed)
+			end.ExitCode, end.Signal = new(3), "terminated"
+			s.ends(end, queue.Pending)
+			s.unchanged("finishing again", func() {
+				s.ends(end, queue.Pending)
+				s.ends(report(first, queue.Succeeded), queue.Pending)
+			}, b)
+			got := s.get(b)
+			if got.State != queue.Pending || got.AttemptsUsed != 1 || !got.NotBefore.Equal(s.now.Add(backoff.Base)) || got.Reason != "" || got.ExitCode != nil {
+				s.Errorf("build is %s", describe(got))
+			}
+			s.wantAttempts(b, queue.Attempt{
+				AttemptID: first, Worker: got.Worker, StartedAt: started, EndedAt: s.now, Outcome: queue.Failed, Reason: end.Reason,
+				ExitCode: end.ExitCode, Signal: end.Signal, LogComplete: true,
+			})
+			s.pass(backoff.Base)
+			s.maintain(s.rules())
+			s.wantIDs("claim by the worker on which it failed", s.claimIDs(b, session), nil)
+			second := s.running(b, s.worker())
+			s.ends(report(second, queue.Failed), queue.Failed)
+			s.unchanged("finishing both again", func() {
+				s.ends(end, queue.Pending)
+				s.ends(report(second, queue.Lost), queue.Failed)
+			}, b)
+			if got := s.get(b); got.State != queue.Failed || got.AttemptsUsed != 2 || !got.FinishedAt.Equal(s.now) || got.Reason != "as reported" {
+				s.Errorf("build is %s", describe(got))
+			}
+		},
+	},
+	{
+		"RetryFailedOnly",
+		"A build that is to be attempted again when it fails ends with any other outcome, and with a failure after its cancel.",
+		func(s *subject) {
+			for _, outcome := range []queue.State{queue.Succeeded, queue.Canceled, queue.TimedOut} {
+				b := s.draft()
+				b.RetryFailed = true
+				s.queued(b)
+				s.ends(report(s.running(b, s.worker()), outcome), outcome)
+				s.wantState(b, outcome)
+			}
+			b := s.draft()
+			b.RetryFailed = true
+			s.queued(b)
+			id := s.running(b, s.worker())
+			s.cancel(b, queue.Cancelling)
+			s.ends(report(id, queue.Failed), queue.Failed)
+			s.wantState(b, queue.Failed)
+		},
+	},
+	{
 		"KeepsItsRank",
 		"A build that is attempted again keeps its rank: it is claimed before those that were submitted after it.",
 		func(s *subject) {

@@ -14,6 +14,9 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		cases []testCase
 	}{
 		{"Submit", submitCases},
+		{"Order", orderCases},
+		{"Schedule", scheduleCases},
+		{"Idempotency", idempotencyCases},
 		{"Claim", claimCases},
 		{"Accept", acceptCases},
 		{"Release", releaseCases},

@@ -19,6 +19,8 @@ type stand struct {
 	held bool
 	// last stands have used up their attempts.
 	last bool
+	// retries stands are attempted again when they fail.
+	retries bool
 	// drive brings b, which is submitted in it, into the state.
 	drive func(s *subject, b queue.NewBuild, l limits) target
 }
@@ -121,61 +123,75 @@ func (p push) check(s *subject, t target, before string) {
 
 // The order matters: driving a build calls Maintain, which queues builds that were held before.
 var stands = []stand{
-	{"expired", queue.Expired, false, false, func(s *subject, b queue.NewBuild, _ limits) target {
+	{name: "expired", state: queue.Expired, drive: func(s *subject, b queue.NewBuild, _ limits) target {
 		b.QueueTimeout = time.Minute
 		s.queued(b)
 		s.pass(2 * time.Minute)
 		s.maintain(s.rules())
 		return target{}
 	}},
-	{"timed out by its deadline", queue.TimedOut, false, false, func(s *subject, b queue.NewBuild, l limits) target {
+	{name: "timed out by its deadline", state: queue.TimedOut, drive: func(s *subject, b queue.NewBuild, l limits) target {
 		b.RunTimeout = time.Minute
 		t := driveRunning(s, b, l)
 		s.pass(2*time.Minute + slack)
 		s.maintain(s.rules())
 		return t
 	}},
-	{"queued", queue.Pending, false, false, func(s *subject, b queue.NewBuild, _ limits) target {
+	{name: "queued", state: queue.Pending, drive: func(s *subject, b queue.NewBuild, _ limits) target {
 		s.queued(b)
 		return target{}
 	}},
-	{"released", queue.Pending, false, false, func(s *subject, b queue.NewBuild, l limits) target {
+	{name: "released", state: queue.Pending, drive: func(s *subject, b queue.NewBuild, l limits) target {
 		t := driveOffered(s, b, l)
 		s.releases(t.id)
 		return t
 	}},
-	{"offered", queue.Offered, false, false, driveOffered},
-	{"running", queue.Running, false, false, driveRunning},
-	{"running, with nothing left", queue.Running, false, true, driveRunning},
-	{"cancelling", queue.Cancelling, false, false, driveCancelling},
-	{"cancelling, with nothing left", queue.Cancelling, false, true, driveCancelling},
-	{"succeeded", queue.Succeeded, false, false, driveEnd(queue.Succeeded)},
-	{"failed", queue.Failed, false, false, driveEnd(queue.Failed)},
-	{"canceled by its worker", queue.Canceled, false, false, driveEnd(queue.Canceled)},
-	{"timed out", queue.TimedOut, false, false, driveEnd(queue.TimedOut)},
-	{"lost", queue.Lost, false, true, driveEnd(queue.Lost)},
-	{"canceled while pending", queue.Canceled, false, false, func(s *subject, b queue.NewBuild, _ limits) target {
+	{name: "offered", state: queue.Offered, drive: driveOffered},
+	{name: "running", state: queue.Running, drive: driveRunning},
+	{name: "running, with nothing left", state: queue.Running, last: true, drive: driveRunning},
+	{name: "running, to be attempted again when it fails", state: queue.Running, retries: true, drive: driveRetrying},
+	{name: "cancelling", state: queue.Cancelling, drive: driveCancelling},
+	{name: "cancelling, with nothing left", state: queue.Cancelling, last: true, drive: driveCancelling},
+	{name: "succeeded", state: queue.Succeeded, drive: driveEnd(queue.Succeeded)},
+	{name: "failed", state: queue.Failed, drive: driveEnd(queue.Failed)},
+	{name: "canceled by its worker", state: queue.Canceled, drive: driveEnd(queue.Canceled)},
+	{name: "timed out", state: queue.TimedOut, drive: driveEnd(queue.TimedOut)},
+	{name: "lost", state: queue.Lost, last: true, drive: driveEnd(queue.Lost)},
+	{name: "canceled while pending", state: queue.Canceled, drive: func(s *subject, b queue.NewBuild, _ limits) target {
 		s.queued(b)
 		s.cancel(b, queue.Canceled)
 		return target{}
 	}},
-	{"canceled while offered", queue.Canceled, false, false, func(s *subject, b queue.NewBuild, l limits) target {
+	{name: "canceled while offered", state: queue.Canceled, drive: func(s *subject, b queue.NewBuild, l limits) target {
 		t := driveOffered(s, b, l)
 		s.cancel(b, queue.Canceled)
 		return t
 	}},
-	{"canceled while running", queue.Canceled, false, false, func(s *subject, b queue.NewBuild, l limits) target {
+	{name: "canceled while running", state: queue.Canceled, drive: func(s *subject, b queue.NewBuild, l limits) target {
 		t := driveCancelling(s, b, l)
 		s.ends(report(t.id, queue.Canceled), queue.Canceled)
 		return t
 	}},
-	{"backing off", queue.Pending, true, false, func(s *subject, b queue.NewBuild, l limits) target {
+	{name: "backing off", state: queue.Pending, held: true, drive: func(s *subject, b queue.NewBuild, l limits) target {
 		b.Backoff = queue.Backoff{Base: long, Max: long}
 		t := driveRunning(s, b, l)
 		s.ends(report(t.id, queue.Lost), queue.Pending)
 		return t
 	}},
-	{"held", queue.Pending, true, false, func(s *subject, b queue.NewBuild, _ limits) target {
+	{name: "scheduled", state: queue.Pending, held: true, drive: func(s *subject, b queue.NewBuild, _ limits) target {
+		known := s.draft()
+		known.Pool = b.Pool
+		s.queued(known)
+		b.NotBefore = s.now.Add(30 * time.Minute)
+		s.queued(b)
+		return target{}
+	}},
+	{name: "to be admitted", state: queue.Pending, held: true, drive: func(s *subject, b queue.NewBuild, _ limits) target {
+		b.ConcurrencyKey = "key"
+		s.queued(b)
+		return target{}
+	}},
+	{name: "held", state: queue.Pending, held: true, drive: func(s *subject, b queue.NewBuild, _ limits) target {
 		s.submit(b)
 		return target{}
 	}},
@@ -196,6 +212,11 @@ func driveRunning(s *subject, b queue.NewBuild, l limits) target {
 	t := driveOffered(s, b, l)
 	s.accept(t.id, t.session)
 	return t
+}
+
+func driveRetrying(s *subject, b queue.NewBuild, l limits) target {
+	b.RetryFailed = true
+	return driveRunning(s, b, l)
 }
 
 func driveCancelling(s *subject, b queue.NewBuild, l limits) target {
@@ -258,7 +279,7 @@ func reported(outcome queue.State) push {
 		name: fmt.Sprintf("Finish/%v", outcome), event: queue.EventFinish,
 		apply: each(func(s *subject, t target) { s.finish(report(t.id, outcome)) }),
 		want: func(t target) queue.State {
-			if outcome == queue.Lost {
+			if outcome == queue.Lost || outcome == queue.Failed && t.retries {
 				return lostOr(t)
 			}
 			return outcome
