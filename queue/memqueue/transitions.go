@@ -33,7 +33,7 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 			}
 			bd.claim(s)
 			if s.Direct {
-				bd.start(queue.Digest{}, 0, now)
+				bd.start(queue.Digest{}, offer, now)
 			} else {
 				bd.offer(now.Add(offer))
 			}

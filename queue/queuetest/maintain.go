@@ -143,14 +143,14 @@ var maintainCases = []testCase{
 	},
 	{
 		"RunDeadlineOfADirectSession",
-		"A direct session's run timeout starts with the claim, without slack.",
+		"A build of a direct session is Running from its claim until as long after the end of its run timeout as an offer lasts.",
 		func(s *subject) {
 			b := s.draft()
 			s.queued(b)
 			facts := s.facts()
 			facts.Direct = true
 			s.offered(b, s.open(facts))
-			s.pass(runTimeout - time.Second)
+			s.pass(runTimeout + offerTime - time.Second)
 			s.maintain(s.rules())
 			s.wantState(b, queue.Running)
 			s.pass(2 * time.Second)
