@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -26,6 +27,7 @@ type LogArchive interface {
 // How logs go to the archive.
 const (
 	archiveBatch = 16
+	archiveEvery = 5 * time.Second
 	// archiveHold is how long a process has to archive the logs it took on, before another takes them over.
 	archiveHold = 5 * time.Minute
 )
@@ -89,16 +91,39 @@ func (r *logReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// dropArchived removes the logs of deleted builds.
-func (q *Queue) dropArchived(ctx context.Context, logs []ClosedLog) error {
-	if q.opts.Archive == nil {
-		return nil
+// Drops are archived logs of builds that were deleted, until they are removed too.
+type drops struct {
+	mu   sync.Mutex
+	logs []ClosedLog
+}
+
+func (d *drops) add(logs []ClosedLog) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.logs = append(d.logs, logs...)
+}
+
+// take returns at most max of them, which are the caller's now.
+func (d *drops) take(max int) []ClosedLog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := min(max, len(d.logs))
+	taken := d.logs[:n:n]
+	d.logs = d.logs[n:]
+	return taken
+}
+
+// archive is what Run does about the archive. What cannot be removed is tried again for as long as the process lives.
+func (q *Queue) archive(ctx context.Context) (bool, error) {
+	removed := q.drops.take(archiveBatch)
+	for i, log := range removed {
+		if err := q.opts.Archive.Delete(ctx, log.Project, log.AttemptID); err != nil {
+			q.drops.add(removed[i:])
+			return false, fmt.Errorf("remove the log of build %v, epoch %d: %w", log.Build, log.Epoch, err)
+		}
 	}
-	var failed []error
-	for _, log := range logs {
-		failed = append(failed, q.opts.Archive.Delete(ctx, log.Project, log.AttemptID))
-	}
-	return errors.Join(failed...)
+	done, err := q.archiveLogs(ctx)
+	return len(removed) == archiveBatch || done == archiveBatch, err
 }
 
 var errNoArchive = errors.New("the log is in an archive, and this process was given none (Options.Archive)")

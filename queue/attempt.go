@@ -21,6 +21,9 @@ type Offer struct {
 func (q *Queue) Accept(ctx context.Context, session SessionID, id AttemptID, tokenHash Digest) error {
 	accept := Acceptance{AttemptID: id, Session: session, TokenHash: tokenHash, Slack: q.opts.Slack}
 	done, err := q.backend.Accept(ctx, []Acceptance{accept}, time.Time{})
+	if len(done) > 0 {
+		q.watchers.ring([]ID{id.Build})
+	}
 	return wrap("accept", id.Build, stale(len(done), err))
 }
 
@@ -30,8 +33,8 @@ func (q *Queue) Accept(ctx context.Context, session SessionID, id AttemptID, tok
 // Errors: [ErrStaleLease]: the attempt is not offered any more.
 func (q *Queue) Release(ctx context.Context, id AttemptID) error {
 	done, err := q.backend.Release(ctx, []AttemptID{id}, q.opts.Avoid, time.Time{})
-	if err == nil && len(done) > 0 {
-		q.Wake()
+	if len(done) > 0 {
+		q.requeued(done)
 	}
 	return wrap("release", id.Build, stale(len(done), err))
 }
@@ -47,7 +50,7 @@ func (q *Queue) Withdraw(ctx context.Context, ids ...AttemptID) error {
 	}
 	done, err := q.backend.Release(ctx, ids, 0, time.Time{})
 	if len(done) > 0 {
-		q.Wake()
+		q.requeued(done)
 	}
 	return wrap("withdraw", ID{}, err)
 }
@@ -59,10 +62,14 @@ func (q *Queue) Withdraw(ctx context.Context, ids ...AttemptID) error {
 // Errors: [ErrInvalid]; [ErrStaleLease].
 func (q *Queue) Finish(ctx context.Context, end Completion) (State, error) {
 	done, err := q.FinishMany(ctx, []Completion{end})
-	if err := stale(len(done), err); err != nil {
-		return 0, wrap("finish", end.Build, err)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(done) == 0:
+		return 0, wrap("finish", end.Build, ErrStaleLease)
+	default:
+		return done[0].State, nil
 	}
-	return done[0].State, nil
 }
 
 // FinishMany is [Queue.Finish] for several attempts, at most [MaxBatch]. What is not returned was stale. The order is any.
@@ -92,9 +99,31 @@ func (q *Queue) FinishBy(ends []Completion, finish func([]Completion, time.Durat
 	}
 	done, err := finish(ends, q.opts.Avoid)
 	if err == nil {
-		q.hint(finished(done))
+		q.ended(done)
 	}
 	return done, wrap("finish", ends[0].Build, err)
+}
+
+// requeued tells that offers came back: their builds are queued with the ranks that they had.
+func (q *Queue) requeued(ids []AttemptID) {
+	h := Hint{Any: true}
+	for _, id := range ids {
+		h.Changed = append(h.Changed, id.Build)
+	}
+	q.floors.drop()
+	q.tell(h)
+}
+
+// ended tells that attempts ended, after which some of their builds may be queued again and others admitted.
+func (q *Queue) ended(done []Finished) {
+	h := finished(done)
+	if h.Any {
+		q.floors.drop()
+	}
+	if slices.ContainsFunc(done, func(f Finished) bool { return f.Admitted }) {
+		q.bells.admit.ring()
+	}
+	q.tell(h)
 }
 
 func (c *Completion) check() error {

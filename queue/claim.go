@@ -7,7 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,16 +19,24 @@ type Idle struct {
 
 // Claim gives queued builds to idle sessions of this process, at most [MaxClaim] of them, and returns them whole. Within a class the
 // order is that of ranks, and classes take their turns in the order of their first builds. Builds that no session serves cost nothing.
+// Classes that others made a moment ago may be left out, for a second at the most.
 //
 // When Claim returns an error together with offers, those offers were claimed and count.
 func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 	if len(idle) == 0 {
 		return nil, nil
 	}
-	if err := q.fleet.learn(ctx, q.backend); err != nil {
-		return nil, wrap("claim", ID{}, err)
+	if q.fleet.due(learnEvery) {
+		if _, err := q.fleet.learn(ctx, q.backend); err != nil {
+			return nil, wrap("claim", ID{}, err)
+		}
+		q.bells.serve.ring()
 	}
 	claimed, err := q.claim(ctx, q.fleet.plan(idle))
+	q.floors.took(claimed)
+	if slices.ContainsFunc(claimed, func(c Claimed) bool { return c.Admitted }) {
+		q.bells.admit.ring()
+	}
 	offers, specErr := q.offers(ctx, claimed)
 	return offers, wrap("claim", ID{}, cmp.Or(err, specErr))
 }
@@ -39,11 +47,7 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	var claimed []Claimed
 	for len(claimed) < MaxClaim && plan.open() {
 		limit := min(plan.slots(), MaxClaim-len(claimed))
-		var reaches []Reach
-		for _, class := range plan.classes() {
-			reaches = append(reaches, Reach{Class: class, Floor: NoFloor})
-		}
-		heads, err := q.backend.Probe(ctx, reaches, limit)
+		heads, err := q.heads(ctx, plan, limit)
 		if err != nil || len(heads) == 0 {
 			return claimed, err
 		}
@@ -51,7 +55,11 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 		if len(demand) == 0 {
 			break
 		}
+		for i := range demand {
+			demand[i].Reach = q.floors.of(demand[i].Class)
+		}
 		got, err := q.backend.Claim(ctx, demand, q.opts.OfferTimeout, time.Time{})
+		q.appetite.had(len(got))
 		claimed = append(claimed, got...)
 		if err != nil {
 			return claimed, err
@@ -60,6 +68,27 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	}
 	return claimed, nil
 }
+
+// heads returns which classes have builds for a plan. Of a single class it is not asked at first, since the claim itself will tell.
+func (q *Queue) heads(ctx context.Context, plan *plan, limit int) ([]Head, error) {
+	classes := plan.classes()
+	if len(classes) == 1 && !plan.short {
+		return []Head{{Class: classes[0], Count: min(limit, q.appetite.next())}}, nil
+	}
+	reaches := make([]Reach, len(classes))
+	for i, class := range classes {
+		reaches[i] = q.floors.of(class)
+	}
+	return q.backend.Probe(ctx, reaches, limit)
+}
+
+// An appetite is how many builds are asked for that may not be there: twice what was had the last time. So little is spent on finding
+// nothing, and a long queue is soon claimed in large batches.
+type appetite struct{ last atomic.Int64 }
+
+func (a *appetite) next() int { return int(max(16, 2*a.last.Load())) }
+
+func (a *appetite) had(n int) { a.last.Store(int64(n)) }
 
 // specPage bounds how many of the larger specs are read at once.
 const specPage = 16
@@ -114,97 +143,11 @@ func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
 	_, _ = q.backend.Finish(ctx, ends, q.opts.Avoid, time.Time{}) // those of direct sessions
 }
 
-// A fleet knows the sessions of this process and the classes there are, to tell which session serves which class.
-// Both are hints: the backend gives nothing to a session that has ended, and classes never change.
-type fleet struct {
-	mu       sync.Mutex
-	sessions map[SessionID]*member
-	classes  []Class // in order of id
-}
-
-type member struct {
-	facts  NewSession
-	seen   int       // how many of fleet.classes were looked at
-	serves []ClassID // those of them that fit
-}
-
-func (f *fleet) join(id SessionID, s NewSession) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sessions == nil {
-		f.sessions = make(map[SessionID]*member)
-	}
-	f.sessions[id] = &member{facts: s.clone()}
-}
-
-func (f *fleet) leave(ids []SessionID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, id := range ids {
-		delete(f.sessions, id)
-	}
-}
-
-// learn reads the classes that were made since it was last called.
-func (f *fleet) learn(ctx context.Context, b Backend) error {
-	const page = 1000
-	for {
-		f.mu.Lock()
-		var last ClassID
-		if n := len(f.classes); n > 0 {
-			last = f.classes[n-1].ID
-		}
-		f.mu.Unlock()
-		found, err := b.Classes(ctx, last, page)
-		if err != nil {
-			return err
-		}
-		f.mu.Lock()
-		for _, c := range found {
-			if n := len(f.classes); n == 0 || f.classes[n-1].ID < c.ID {
-				f.classes = append(f.classes, c)
-			}
-		}
-		f.mu.Unlock()
-		if len(found) < page {
-			return nil
-		}
-	}
-}
-
-// served brings m up to date with the classes and returns those it serves. The caller holds f.mu.
-func (f *fleet) served(m *member) []ClassID {
-	for _, c := range f.classes[m.seen:] {
-		if slices.Contains(m.facts.Pools, c.Pool) && m.facts.Labels.Satisfies(c.Labels) {
-			m.serves = append(m.serves, c.ID)
-		}
-	}
-	m.seen = len(f.classes)
-	return m.serves
-}
-
-// plan starts a distribution of builds over idle sessions.
-func (f *fleet) plan(idle []Idle) *plan {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := &plan{free: make(map[SessionID]int), byClass: make(map[ClassID][]SessionID)}
-	for _, i := range idle {
-		m := f.sessions[i.Session]
-		if m == nil || i.Slots < 1 || p.free[i.Session] > 0 {
-			continue
-		}
-		p.free[i.Session] = min(i.Slots, MaxSlots)
-		for _, class := range f.served(m) {
-			p.byClass[class] = append(p.byClass[class], i.Session)
-		}
-	}
-	return p
-}
-
 // A plan distributes builds over idle sessions. One goroutine uses it.
 type plan struct {
 	free    map[SessionID]int       // idle slots left
 	byClass map[ClassID][]SessionID // who serves what
+	short   bool                    // a class had less than was asked for
 }
 
 func (p *plan) open() bool { return len(p.free) > 0 && len(p.byClass) > 0 }
@@ -233,7 +176,7 @@ func (p *plan) demand(heads []Head, limit int) []Demand {
 		rand.Shuffle(len(sessions), func(i, j int) {
 			sessions[i], sessions[j] = sessions[j], sessions[i]
 		})
-		d := Demand{Reach: Reach{Class: h.Class, Floor: NoFloor}}
+		d := Demand{Reach: Reach{Class: h.Class}}
 		want := min(h.Count, limit)
 		for len(d.Slots) < want {
 			before := len(d.Slots)
@@ -274,6 +217,7 @@ func (p *plan) take(asked []Demand, got []Claimed) {
 			delete(p.free, c.Session)
 		}
 	}
+	p.short = p.short || len(got) < slots(asked)
 	for class, sessions := range p.byClass {
 		sessions = slices.DeleteFunc(sessions, func(s SessionID) bool { return p.free[s] < 1 || unfilled[pair{class, s}] > 0 })
 		if len(sessions) == 0 {
@@ -282,6 +226,13 @@ func (p *plan) take(asked []Demand, got []Claimed) {
 			p.byClass[class] = sessions
 		}
 	}
+}
+
+func slots(demand []Demand) (n int) {
+	for _, d := range demand {
+		n += len(d.Slots)
+	}
+	return n
 }
 
 func cloneLabels(l Labels) Labels {

@@ -148,12 +148,50 @@ func TestClaimCountsNoFartherThanSlots(t *testing.T) {
 	if len(b.max) == 0 || slices.Max(b.max) != 8 {
 		t.Errorf("with 8 idle slots, classes were counted to %v", b.max)
 	}
-	four := f.session("four", nil, "d")
+	four := f.session("four", nil, "d", "e")
 	f.submit(queue.MaxClaim+100, queue.Params{Pool: "d"})
+	f.submit(1, queue.Params{Pool: "e"})
 	f.want(f.claim(queue.Idle{Session: four, Slots: queue.MaxSlots}), four, "d", queue.MaxClaim)
 	if slices.Max(b.max) != queue.MaxClaim {
 		t.Errorf("classes were counted to %v", b.max)
 	}
+}
+
+// Of a single class nothing is counted, and no session has to be asked in vain.
+func TestClaimOfOneClassCountsNothing(t *testing.T) {
+	b := &probes{Backend: memqueue.New()}
+	f := newFleet(t, b, nil)
+	f.submit(300, queue.Params{})
+	s := f.session("one", nil)
+	for _, want := range []int{200, 100} {
+		f.want(f.claim(queue.Idle{Session: s, Slots: 200}), s, "default", want)
+	}
+	f.want(f.claim(queue.Idle{Session: s, Slots: 200}))
+	if len(b.max) > 0 {
+		t.Errorf("classes were counted to %v", b.max)
+	}
+}
+
+// A class whose first builds avoid those who are asked for it first is asked for the others.
+func TestClaimOfOneClassReachesEverySession(t *testing.T) {
+	f := newFleet(t, memqueue.New(), nil)
+	f.submit(1, queue.Params{})
+	picky := f.session("picky", nil)
+	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: picky, Slots: 1}})
+	if err != nil || len(offers) != 1 {
+		t.Fatalf("Claim = %v, %v, want one offer", offers, err)
+	}
+	if err := f.Release(t.Context(), offers[0].AttemptID); err != nil {
+		t.Fatal(err)
+	}
+	patient := f.session("patient", nil)
+	got := make(map[string]int)
+	for range 2 { // the slot that the build is given may be the worker's that it avoids, by chance
+		for what, n := range f.claim(queue.Idle{Session: picky, Slots: 1000}, queue.Idle{Session: patient, Slots: 1}) {
+			got[what] += n
+		}
+	}
+	f.want(got, patient, "default", 1)
 }
 
 // Builds spread over machines: with as many builds as sessions, each has one, however many slots it has.
@@ -281,16 +319,16 @@ func TestWithdraw(t *testing.T) {
 	if err != nil || len(first) != 2 {
 		t.Fatalf("Claim = %v, %v, want two offers", first, err)
 	}
-	<-f.Wakes() // of the submits
+	wakes := f.Wakes(queue.ForClaims, time.Hour)
+	defer wakes.Stop()
+	wakes.Next(t.Context()) // as the first always does
 	if err := f.Accept(t.Context(), s, first[0].AttemptID, queue.Digest{1}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Withdraw(t.Context(), first[0].AttemptID, first[1].AttemptID); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-f.Wakes():
-	default:
+	if !wakes.Next(t.Context()) {
 		t.Error("nobody is told that a build is pending again")
 	}
 	second, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 2}})
@@ -444,11 +482,12 @@ func (b *faulty) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byte
 func TestClaimErrorWithOffers(t *testing.T) {
 	b := &faulty{Backend: memqueue.New(), claims: 3}
 	f := newFleet(t, b, nil)
-	f.submit(10, queue.Params{})
-	s := f.session("worker", nil)
+	f.submit(5, queue.Params{Pool: "a"})
+	f.submit(5, queue.Params{Pool: "b"})
+	s := f.session("worker", nil, "a", "b")
 	offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 10}})
-	if !errors.Is(err, errBroken) || len(offers) != 3 {
-		t.Fatalf("Claim gave %d offers, %v, want 3 and the error", len(offers), err)
+	if !errors.Is(err, errBroken) || len(offers) != 6 {
+		t.Fatalf("Claim gave %d offers, %v, want 6 and the error", len(offers), err)
 	}
 	for _, o := range offers {
 		if err := f.Accept(t.Context(), s, o.AttemptID, queue.Digest{}); err != nil {

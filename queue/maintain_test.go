@@ -25,11 +25,14 @@ func (h halfway) Maintain(context.Context, queue.Rules, time.Time) (queue.Mainta
 func TestMaintainErrorWithCounts(t *testing.T) {
 	b := halfway{memqueue.New(), queue.Maintained{Requeued: 1}, errors.New("the connection died")}
 	q := queue.New(b, nil)
+	wakes := q.Wakes(queue.ForClaims, time.Hour)
+	defer wakes.Stop()
+	wakes.Next(t.Context()) // as the first always does
 	done, err := q.Maintain(t.Context())
 	if !errors.Is(err, b.err) || done.Requeued != b.done.Requeued {
 		t.Errorf("Maintain returned %+v, %v; want %+v, %v", done, err, b.done, b.err)
 	}
-	if !woken(q) {
+	if !wakes.Next(t.Context()) {
 		t.Error("nobody was woken for the build that is queued")
 	}
 }

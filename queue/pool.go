@@ -78,7 +78,7 @@ func (q *Queue) ChangePool(ctx context.Context, name string, change PoolChange) 
 		err = q.backend.ChangePool(ctx, name, change)
 	}
 	if err == nil {
-		q.hint(Hint{Waiting: true, Any: true})
+		q.tell(Hint{Waiting: true, Any: true})
 	}
 	return wrap("change pool", ID{}, err)
 }
@@ -101,7 +101,7 @@ func (q *Queue) ChangeProject(ctx context.Context, name string, change ProjectCh
 		err = q.backend.ChangeProject(ctx, name, change)
 	}
 	if err == nil {
-		q.hint(Hint{Waiting: true, Any: true})
+		q.tell(Hint{Waiting: true, Any: true})
 	}
 	return wrap("change project", ID{}, err)
 }
@@ -137,7 +137,7 @@ func (q *Queue) SetLimit(ctx context.Context, project, key string, max int) erro
 		err = q.backend.SetLimit(ctx, Limit{Project: project, Key: key, Max: max})
 	}
 	if err == nil {
-		q.hint(Hint{Waiting: true})
+		q.tell(Hint{Waiting: true})
 	}
 	return wrap("set limit", ID{}, err)
 }

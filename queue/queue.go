@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -32,6 +33,8 @@ type Options struct {
 	CancelTimeout time.Duration
 	// ControllerTTL is how long after its last beat a controller counts as alive. Default: 20 s.
 	ControllerTTL time.Duration
+	// MaintainEvery is how often [Queue.Run] looks for what is due, give or take a fifth, without being told. Default: 1 s.
+	MaintainEvery time.Duration
 	// Backoff is the wait before a build is attempted again if its submitter does not say. Default: 5 s, at most 5 min.
 	Backoff Backoff
 	// Retention is how long after its end a build is kept, with its attempts, log and artifacts' rows. Default: forever.
@@ -64,6 +67,7 @@ func (o *Options) withDefaults() Options {
 		{&opts.Slack, 30 * time.Second},
 		{&opts.CancelTimeout, 40 * time.Second},
 		{&opts.ControllerTTL, 20 * time.Second},
+		{&opts.MaintainEvery, time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -88,13 +92,25 @@ func (o *Options) withDefaults() Options {
 // A Queue is the front end of a build queue: it checks arguments, fills in defaults, and turns what its [Backend] stores into
 // answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
 //
-// A Queue starts no goroutine and needs no closing.
+// A Queue starts no goroutine of its own and needs no closing: [Queue.Run] is what keeps it going.
 type Queue struct {
 	backend    Backend
 	opts       Options
 	controller ID
-	wake       chan struct{}
+	turn       chan struct{} // of the Run that does the work
+	bells      bells
 	fleet      fleet
+	appetite   appetite
+	floors     floors
+	listeners  listeners
+	watchers   watchers
+	outbox     outbox
+	drops      drops
+}
+
+// Bells call for chores of Run.
+type bells struct {
+	maintain, admit, serve, survey, archive bell
 }
 
 // New returns a queue on a backend. A nil o means the defaults.
@@ -103,7 +119,11 @@ func New(b Backend, o *Options) *Queue {
 		backend:    b,
 		opts:       o.withDefaults(),
 		controller: NewID(),
-		wake:       make(chan struct{}, 1),
+		turn:       make(chan struct{}, 1),
+		bells: bells{
+			maintain: newBell(), admit: newBell(), serve: newBell(), survey: newBell(), archive: newBell(),
+		},
+		outbox: outbox{bell: newBell()},
 	}
 }
 
@@ -134,7 +154,7 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 		return done, err
 	})
 	if err == nil && len(ids) > 0 {
-		q.hint(submitted(done))
+		q.tell(submitted(done))
 	}
 	return ids, err
 }
@@ -166,7 +186,7 @@ func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) ([]Submitted, 
 //
 // Errors: [ErrNotFound]; [ErrFinished] if the build has ended otherwise.
 func (q *Queue) Cancel(ctx context.Context, project string, id ID, reason string) (State, error) {
-	done, err := q.CancelMany(ctx, project, []ID{id}, reason)
+	done, err := q.cancel(ctx, project, []ID{id}, reason)
 	switch {
 	case err != nil:
 		return 0, wrap("cancel", id, err)
@@ -184,20 +204,28 @@ func (q *Queue) Cancel(ctx context.Context, project string, id ID, reason string
 //
 // Errors: [ErrInvalid].
 func (q *Queue) CancelMany(ctx context.Context, project string, ids []ID, reason string) ([]CanceledBuild, error) {
+	done, err := q.cancel(ctx, project, ids, reason)
+	return done, wrap("cancel", ID{}, err)
+}
+
+func (q *Queue) cancel(ctx context.Context, project string, ids []ID, reason string) ([]CanceledBuild, error) {
 	if err := CheckName("project", project); err != nil {
-		return nil, wrap("cancel", ID{}, err)
+		return nil, err
 	}
 	if len(ids) > MaxBatch {
-		return nil, wrap("cancel", ID{}, invalid("batch", "must be at most %d builds", MaxBatch))
+		return nil, invalid("batch", "must be at most %d builds", MaxBatch)
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	done, err := q.backend.Cancel(ctx, project, ids, legible(reason), q.opts.CancelTimeout, time.Time{})
 	if err == nil {
-		q.hint(canceled(done))
+		q.tell(canceled(done))
+		if slices.ContainsFunc(done, func(c CanceledBuild) bool { return c.Admitted && c.State == Canceled }) {
+			q.bells.admit.ring()
+		}
 	}
-	return done, wrap("cancel", ID{}, err)
+	return done, err
 }
 
 // Get returns a build of a project.

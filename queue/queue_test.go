@@ -227,51 +227,8 @@ func TestSubmitNothing(t *testing.T) {
 	if ids, err := q.SubmitMany(t.Context(), nil); err != nil || len(ids) != 0 {
 		t.Errorf("SubmitMany(nil) = %v, %v", ids, err)
 	}
-	if woken(q) {
-		t.Error("submitting nothing wakes")
-	}
 	if err := q.LoseSessions(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// Whatever may make a build claimable, or one to be stopped, in this process wakes its Hub; many wakes are one.
-func TestWake(t *testing.T) {
-	f, id, s := run(t)
-	woken(f.Queue)
-	ctx := t.Context()
-	for _, c := range []struct {
-		name string
-		do   func() error
-		want bool
-	}{
-		{"get", func() error { return second(f.Get(ctx, "project", id.Build)) }, false},
-		{"submit", func() error { return second(f.Submit(ctx, queue.Params{Project: "project", Pool: "new"})) }, true},
-		{"cancel of a running build", func() error { return second(f.Cancel(ctx, "project", id.Build, "")) }, true},
-		{"finish", func() error { return second(f.Finish(ctx, queue.Completion{AttemptID: id, Outcome: queue.Failed})) }, false},
-		{"maintain", func() error { return second(f.Maintain(ctx)) }, true},
-		{"maintain again", func() error { return second(f.Maintain(ctx)) }, false},
-		{"lose sessions", func() error { return f.LoseSessions(ctx, s) }, true},
-		{"wakes", func() error { f.Wake(); f.Wake(); return nil }, true},
-	} {
-		if err := c.do(); err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		if got := woken(f.Queue); got != c.want {
-			t.Errorf("%s wakes: %t, want %t", c.name, got, c.want)
-		}
-		if woken(f.Queue) {
-			t.Errorf("%s wakes twice", c.name)
-		}
-	}
-}
-
-func woken(q *queue.Queue) bool {
-	select {
-	case <-q.Wakes():
-		return true
-	default:
-		return false
 	}
 }
 

@@ -75,7 +75,8 @@ func (q *Queue) Adopt(ctx context.Context, session SessionID, held []AttemptID) 
 	}
 	leases, err := q.backend.Adopt(ctx, session, held, time.Time{})
 	if err == nil {
-		q.Wake()
+		q.floors.drop()
+		q.tell(Hint{Any: true})
 	}
 	return leases, wrap("adopt", ID{}, err)
 }
@@ -89,7 +90,8 @@ func (q *Queue) LoseSessions(ctx context.Context, sessions ...SessionID) error {
 	}
 	err := q.backend.LoseSessions(ctx, sessions, time.Time{})
 	if err == nil {
-		q.Wake()
+		q.floors.drop()
+		q.tell(Hint{Any: true})
 	}
 	return wrap("lose sessions", ID{}, err)
 }
@@ -122,10 +124,24 @@ func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
 		KeepKeys: keepKeys, Retention: q.opts.Retention, Limit: maintainLimit,
 	}
 	done, err := q.backend.Maintain(ctx, rules, time.Time{})
-	if done.Queued+done.Released+done.Requeued > 0 {
-		q.Wake()
-	}
+	q.maintained(done)
 	return done, wrap("maintain", ID{}, err)
+}
+
+// maintained tells what follows from a call of Maintain.
+func (q *Queue) maintained(done Maintained) {
+	if done.Interned > 0 {
+		q.fleet.expect()
+		q.bells.serve.ring()
+		q.bells.admit.ring()
+	}
+	if done.Queued+done.Released+done.Requeued > 0 {
+		q.tell(Hint{Heads: done.Heads, Any: len(done.Heads) == 0})
+	}
+	if done.Expired+done.Released+done.TimedOut+done.Canceled+done.Requeued+done.Lost > 0 {
+		q.watchers.ringAll()
+		q.bells.admit.ring()
+	}
 }
 
 // clone keeps a session's facts apart from its caller's.

@@ -83,8 +83,7 @@ func NewWorker(q *Queue, name string, o *WorkerOptions) *Worker {
 	return w
 }
 
-// Run takes builds and has handler carry them out until ctx ends; it also maintains the queue. Then it takes no
-// more, waits [WorkerOptions].StopTimeout for the handlers that still run, ends their contexts, waits for them to return, and stores
+// Run takes builds and has handler carry them out until ctx ends; it also runs the queue ([Queue.Run]). Then it takes no more, waits [WorkerOptions].StopTimeout for the handlers that still run, ends their contexts, waits for them to return, and stores
 // what they left. It then returns nil. A handler that never returns keeps Run from returning.
 //
 // It survives an outage of the backend, but not one at the very begin. When it cannot tell for [Options.ControllerTTL] that this
@@ -100,10 +99,11 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	loops, background := errgroup.WithContext(background)
-	for _, loop := range []func(context.Context) error{s.maintainLoop, s.beatLoop, s.cancelLoop, s.logLoop, s.finishLoop} {
+	for _, loop := range []func(context.Context) error{s.queue.Run, s.beatLoop, s.cancelLoop, s.logLoop, s.finishLoop} {
 		loops.Go(func() error { return loop(background) })
 	}
 	err = s.claimLoop(ctx, background)
+	s.wakes.Stop()
 	s.drain(background)
 	stop()
 	_ = loops.Wait() // each ended because it was told to, or for the reason that claimLoop returned
@@ -128,7 +128,7 @@ type shift struct {
 	beaten   time.Time          // when the last beat that succeeded was begun
 	replaced bool
 
-	freed   chan struct{} // there is a free slot, or the end
+	wakes   *Wakes        // also rung when there is a free slot, or the end
 	logging chan struct{} // a log has much to store, or its job waits for that
 	ending  chan struct{} // there is something in ended
 	over    chan struct{} // ended ran empty
@@ -138,7 +138,7 @@ type shift struct {
 func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 	s := &shift{
 		Worker: w, handler: handler, jobs: make(map[AttemptID]*Job), beaten: time.Now(),
-		freed: make(chan struct{}, 1), logging: make(chan struct{}, 1), ending: make(chan struct{}, 1), over: make(chan struct{}, 1),
+		logging: make(chan struct{}, 1), ending: make(chan struct{}, 1), over: make(chan struct{}, 1),
 	}
 	if _, err := w.queue.Beat(ctx); err != nil {
 		return nil, err
@@ -151,6 +151,7 @@ func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 		return nil, err
 	}
 	s.session = session
+	s.wakes = w.queue.Wakes(ForClaims, w.opts.Poll)
 	return s, nil
 }
 
@@ -179,29 +180,20 @@ func elapsed(since time.Time) time.Duration {
 
 // claimLoop claims builds until ctx ends. Their handlers' contexts derive from background.
 func (s *shift) claimLoop(ctx, background context.Context) error {
-	wakes := s.queue.Wakes()
-	poll := time.NewTimer(s.opts.Poll)
-	defer poll.Stop()
-	for {
+	for s.wakes.Next(ctx) {
 		claimed, err := s.claim(ctx, background)
 		if err != nil && ctx.Err() == nil {
 			s.opts.Logger.Warn("claim failed", "worker", s.name, "error", err)
 		}
 		if claimed > 0 {
-			continue
-		}
-		poll.Reset(s.opts.Poll)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wakes:
-		case <-s.freed:
-		case <-poll.C:
+			s.wakes.Found()
+			s.wakes.Ring()
 		}
 		if s.isReplaced() {
 			return fmt.Errorf("queue: worker %q: %w", s.name, ErrReplaced)
 		}
 	}
+	return nil
 }
 
 func (s *shift) isReplaced() bool {

@@ -49,7 +49,7 @@ func (s *shift) replace() {
 	s.replaced = true
 	s.mu.Unlock()
 	s.stopAll(ErrStaleLease)
-	signal(s.freed)
+	s.wakes.Ring()
 }
 
 // reconcile stops what has no lease any more, and ends as lost what has a lease and is not known here: a claim whose answer did not
@@ -164,21 +164,11 @@ func (s *shift) finish(ctx context.Context, jobs []*Job) bool {
 	}
 	empty := len(s.jobs) == 0
 	s.mu.Unlock()
-	signal(s.freed)
+	s.wakes.Ring()
 	if empty {
 		signal(s.over)
 	}
 	return true
-}
-
-// maintainLoop does what is due.
-func (s *shift) maintainLoop(ctx context.Context) error {
-	for pause(ctx, time.Second) {
-		if _, err := s.queue.Maintain(ctx); err != nil && ctx.Err() == nil {
-			s.opts.Logger.Warn("maintenance failed", "worker", s.name, "error", err)
-		}
-	}
-	return nil
 }
 
 // pause waits for about d, and reports false if ctx ends before.

@@ -96,13 +96,15 @@ func (b *faultyBackend) Accept(ctx context.Context, accepts []queue.Acceptance, 
 }
 
 func (b *faultyBackend) Finish(
-	ctx context.Context, ends []queue.Completion, retry queue.Retry, now time.Time,
+	ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time,
 ) ([]queue.Finished, error) {
-	return do(b, "Finish", func() ([]queue.Finished, error) { return b.Backend.Finish(ctx, ends, retry, now) })
+	return do(b, "Finish", func() ([]queue.Finished, error) { return b.Backend.Finish(ctx, ends, avoid, now) })
 }
 
-func (b *faultyBackend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, now time.Time) ([]queue.LogLength, error) {
-	return do(b, "AppendLogs", func() ([]queue.LogLength, error) { return b.Backend.AppendLogs(ctx, chunks, now) })
+func (b *faultyBackend) AppendLogs(
+	ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, now time.Time,
+) ([]queue.LogLength, error) {
+	return do(b, "AppendLogs", func() ([]queue.LogLength, error) { return b.Backend.AppendLogs(ctx, chunks, limit, now) })
 }
 
 func (b *faultyBackend) CommitArtifact(ctx context.Context, id queue.AttemptID, name string, now time.Time) (queue.Artifact, error) {

@@ -39,13 +39,14 @@ const (
 var (
 	quickQueue = queue.Options{
 		OfferTimeout: 2 * time.Second, Avoid: 50 * time.Millisecond, Grace: 4500 * time.Millisecond, Slack: 2 * time.Second,
-		CancelTimeout: 5 * time.Second, ControllerTTL: 2 * time.Second, RetryBase: 10 * time.Millisecond, RetryMax: 50 * time.Millisecond,
-		Logger: slog.New(slog.DiscardHandler),
+		CancelTimeout: 5 * time.Second, ControllerTTL: 2 * time.Second, MaintainEvery: 20 * time.Millisecond,
+		Backoff: queue.Backoff{Base: 10 * time.Millisecond, Max: 50 * time.Millisecond},
+		Logger:  slog.New(slog.DiscardHandler),
 	}
 	quickHub = worker.HubOptions{
 		Heartbeat: 100 * time.Millisecond, Lease: 1500 * time.Millisecond, KillTime: time.Second, Margin: 100 * time.Millisecond,
 		CancelGrace: 500 * time.Millisecond, HelloTimeout: 2 * time.Second, ReadTimeout: 2 * time.Second, Poll: 20 * time.Millisecond,
-		CancelPoll: 20 * time.Millisecond, MaintainEvery: 20 * time.Millisecond, LogFlush: 10 * time.Millisecond,
+		CancelPoll: 20 * time.Millisecond, LogFlush: 10 * time.Millisecond,
 		StallTimeout: 5 * time.Second,
 	}
 )

@@ -33,6 +33,7 @@ type Hub struct {
 
 	mu       sync.Mutex
 	running  context.Context // of Run; nil before
+	claims   *queue.Wakes    // when to look for builds; set by Run
 	ended    bool            // that context has
 	beaten   moment          // when the last beat that succeeded was begun
 	byID     map[queue.SessionID]*session
@@ -81,16 +82,18 @@ func (h *Hub) Ready() error {
 	return nil
 }
 
-// Run serves until ctx ends; then it closes every connection as going away, which leaves the workers' builds running for another
+// Run serves, and runs the queue ([queue.Queue.Run]), until ctx ends; then it closes every connection as going away, which leaves the workers' builds running for another
 // controller to adopt, and returns nil. It may be called once.
 func (h *Hub) Run(ctx context.Context) error {
 	if err := h.start(ctx); err != nil {
 		return err
 	}
+	defer h.claims.Stop()
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){h.beatLoop, h.dispatchLoop, h.cancelLoop, h.maintainLoop, h.logs.run} {
+	for _, loop := range []func(context.Context){h.beatLoop, h.dispatchLoop, h.cancelLoop, h.logs.run} {
 		loops.Go(func() { loop(ctx) })
 	}
+	loops.Go(func() { _ = h.queue.Run(ctx) }) // which returns nil
 	<-ctx.Done()
 	h.end()
 	loops.Wait()
@@ -106,6 +109,7 @@ func (h *Hub) start(ctx context.Context) error {
 		return errors.New("worker: Hub.Run was called twice")
 	}
 	h.running, h.begun = ctx, time.Now()
+	h.claims = h.queue.Wakes(queue.ForClaims, h.opts.Poll)
 	return nil
 }
 
@@ -150,7 +154,7 @@ func (h *Hub) join(s *session) {
 	if old != nil {
 		old.close(wire.CloseReplaced)
 	}
-	h.queue.Wake()
+	h.claims.Ring()
 }
 
 // leave forgets s and notes that its loss must be written down.

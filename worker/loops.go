@@ -76,22 +76,16 @@ func (h *Hub) reconcile(ctx context.Context) error {
 // dispatchLoop hands out builds whenever something hints that there are some, and every so often.
 func (h *Hub) dispatchLoop(ctx context.Context) {
 	trouble := trouble{hub: h, what: "claim"}
-	poll := time.NewTimer(0)
-	defer poll.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-h.queue.Wakes():
-		case <-poll.C:
-		}
+	for h.claims.Next(ctx) {
 		var err error
 		for more := true; more && err == nil && ctx.Err() == nil; {
 			more, err = h.dispatch(ctx)
 			h.moved.Store(int64(time.Since(h.begun)))
 		}
 		trouble.note(ctx, err)
-		poll.Reset(pause(h.opts.Poll, err))
+		if err != nil {
+			sleep(ctx, pause(0, err))
+		}
 	}
 }
 
@@ -107,6 +101,9 @@ func (h *Hub) dispatch(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	offers, err := h.queue.Claim(ctx, idle)
+	if len(offers) > 0 {
+		h.claims.Found()
+	}
 	var unsent []queue.AttemptID
 	for _, o := range offers {
 		data, unfit := h.encodeOffer(o)
@@ -138,15 +135,16 @@ func (h *Hub) reject(ctx context.Context, o queue.Offer, reason error) {
 // cancelLoop looks for builds to stop, which any process may have been asked to cancel.
 func (h *Hub) cancelLoop(ctx context.Context) {
 	trouble := trouble{hub: h, what: "look for cancels"}
-	for {
+	wakes := h.queue.Wakes(queue.ForCancels, h.opts.CancelPoll)
+	defer wakes.Stop()
+	for wakes.Next(ctx) {
 		leases, err := h.queue.Cancels(ctx)
 		trouble.note(ctx, err)
-		if err == nil {
-			h.pushCancels(leases)
+		if err != nil {
+			sleep(ctx, pause(0, err))
+			continue
 		}
-		if !sleep(ctx, pause(h.opts.CancelPoll, err)) {
-			return
-		}
+		h.pushCancels(leases)
 	}
 }
 
@@ -157,26 +155,6 @@ func (h *Hub) pushCancels(leases []queue.Lease) {
 		}
 		if s := h.session(l.Session); s != nil {
 			s.cancel(l)
-		}
-	}
-}
-
-// maintainLoop moves along what is due in the whole queue, not only in this process.
-func (h *Hub) maintainLoop(ctx context.Context) {
-	trouble := trouble{hub: h, what: "maintain"}
-	for {
-		done, err := h.queue.Maintain(ctx)
-		trouble.note(ctx, err)
-		if done.Requeued+done.Lost+done.TimedOut+done.Canceled > 0 {
-			h.opts.Logger.Warn("attempts ended without their worker's report", "requeued", done.Requeued, "lost", done.Lost,
-				"timed_out", done.TimedOut, "canceled", done.Canceled)
-		}
-		wait := pause(h.opts.MaintainEvery, err)
-		if done.More {
-			wait = time.Millisecond
-		}
-		if !sleep(ctx, wait) {
-			return
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (s *session) receive(ctx context.Context, data []byte) error {
 		s.set(&s.paused, true)
 	case *wire.Resume:
 		s.set(&s.paused, false)
-		s.hub.queue.Wake()
+		s.hub.claims.Ring()
 	case *wire.StateReport:
 		s.log.Debug("worker reports", "build", m.Build, "epoch", m.Epoch, "phase", m.Phase)
 	case *wire.Error:
@@ -159,7 +159,7 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	}
 	s.send(ctx, &wire.FinishedOK{Ref: m.Ref})
 	s.forget(queue.AttemptID(m.Ref))
-	s.hub.queue.Wake() // a slot is free
+	s.hub.claims.Ring() // a slot is free
 	s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
 }
 
@@ -188,7 +188,7 @@ func (s *session) refuse(ctx context.Context, m wire.Message, ref wire.Ref, err 
 	case errors.Is(err, queue.ErrStaleLease):
 		code = wire.CodeStaleLease
 		s.forget(queue.AttemptID(ref))
-		s.hub.queue.Wake()
+		s.hub.claims.Ring()
 	case errors.Is(err, queue.ErrInvalid):
 		code = wire.CodeBadState
 	}

@@ -31,12 +31,11 @@ type HubOptions struct {
 	ReadTimeout time.Duration
 	// WriteTimeout is how long the writing of one message may take. Default: 10 s.
 	WriteTimeout time.Duration
-	// Poll is how often the queue is asked for builds, give or take a fifth, when nothing hints that there are some. Default: 500 ms.
+	// Poll is the longest time between two looks for builds, give or take a fifth, when nothing hints that there are some. Soon after some
+	// were found the looks are closer. Default: 500 ms.
 	Poll time.Duration
-	// CancelPoll is how often the queue is asked for builds to stop. Default: 500 ms.
+	// CancelPoll is how often the queue is asked for builds to stop when nothing hints that there are some. Default: 500 ms.
 	CancelPoll time.Duration
-	// MaintainEvery is how often [queue.Queue.Maintain] is called. Default: 1 s.
-	MaintainEvery time.Duration
 	// LogWindow is how many bytes of a build's log a worker may send ahead of what is stored: 64 KiB to 8 MiB. Default: 1 MiB.
 	LogWindow int64
 	// LogFlush is how long a worker gathers log bytes before it sends them. Default: 200 ms.
@@ -66,7 +65,6 @@ func (o *HubOptions) withDefaults() HubOptions {
 	orDefault(&opts.WriteTimeout, wire.DefaultWriteTimeout)
 	orDefault(&opts.Poll, 500*time.Millisecond)
 	orDefault(&opts.CancelPoll, 500*time.Millisecond)
-	orDefault(&opts.MaintainEvery, time.Second)
 	orDefault(&opts.LogWindow, wire.DefaultLogWindow)
 	orDefault(&opts.LogFlush, wire.DefaultLogFlush)
 	orDefault(&opts.LogCap, wire.DefaultLogCap)

@@ -274,6 +274,6 @@ func (s *session) keepOnly(rows map[queue.AttemptID]bool, round uint64) {
 		s.log.Info("lease is over", "build", id.Build, "epoch", id.Epoch)
 	}
 	if len(gone) > 0 {
-		s.hub.queue.Wake()
+		s.hub.claims.Ring()
 	}
 }

@@ -77,12 +77,14 @@ type poisonedBackend struct {
 	cured atomic.Bool
 }
 
-func (b *poisonedBackend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, now time.Time) ([]queue.LogLength, error) {
+func (b *poisonedBackend) AppendLogs(
+	ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, now time.Time,
+) ([]queue.LogLength, error) {
 	poisoned := func(c queue.LogChunk) bool { return bytes.Contains(c.Data, []byte("poison")) }
 	if !b.cured.Load() && slices.ContainsFunc(chunks, poisoned) {
 		return nil, errDatabase
 	}
-	return b.Backend.AppendLogs(ctx, chunks, now)
+	return b.Backend.AppendLogs(ctx, chunks, limit, now)
 }
 
 // TestPoisonedLog has one log that cannot be stored: the others are, also those in the same batches, and nothing of it is lost.
