@@ -25,9 +25,9 @@ const unserved = `NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = y.class_i
 // admitSQL walks over lanes, class by class, each by a look into an index, and goes by what it sees of the settings, of what uses up
 // limits and windows, and of how far fair pools have come: nobody else adds to those while it runs.
 //
-// What it moves it locks, after it has chosen, and lets alone what others hold: they are about to end or to claim it. Ids are compared with
-// an array, and states as they are, because a plan that is made while the tables are small would else walk over indexes. The inner limits
-// are constants that the planner can see.
+// What it moves it locks, after it has chosen, and lets alone what others hold: they are about to end or to claim it. Where builds are
+// found by their ids, states are compared as they are, so that no partial index looks cheap. The inner limits are constants that the
+// planner can see.
 //
 //	step       the lanes, numbered, with a class each, up to the first of the lane after the last
 //	lane       those that are not of a paused project, with the classes that may be admitted
@@ -145,10 +145,11 @@ WITH RECURSIVE step AS (
 		FROM candidate c) c
 	WHERE c.key_place <= coalesce(c.key_room, 512) AND c.fair_place <= coalesce(c.fair_room, 512)
 ), taken AS MATERIALIZED (
-	SELECT c.n, c.pool, c.project, c.fair, b.id, b.class_id, b.rank
-	FROM chosen c JOIN {schema}build b ON b.id = c.id
-	WHERE b.id = ANY(ARRAY(SELECT id FROM chosen)) AND b.state IS NOT DISTINCT FROM {held}
-	FOR NO KEY UPDATE OF b SKIP LOCKED
+	SELECT c.n, c.pool, c.project, c.fair, z.id, z.class_id, z.rank
+	FROM chosen c CROSS JOIN LATERAL (
+		SELECT b.id, b.class_id, b.rank FROM {schema}build b
+		WHERE b.id = c.id AND b.state IS NOT DISTINCT FROM {held}
+		FOR NO KEY UPDATE SKIP LOCKED) z
 ), ranked AS MATERIALIZED (
 	SELECT t.id, t.class_id, t.pool, t.project, t.fair, f.step, CASE WHEN t.fair
 		THEN greatest(f.virtual_end, p.at) + (row_number() OVER (PARTITION BY t.pool, t.project ORDER BY t.n, t.rank, t.id) - 1) * f.step
@@ -159,7 +160,7 @@ WITH RECURSIVE step AS (
 ), queued AS (
 	UPDATE {schema}build b SET state = {queued}, admitted = true, rank = r.rank
 	FROM ranked r
-	WHERE b.id = r.id AND b.id = ANY(ARRAY(SELECT id FROM ranked))
+	WHERE b.id = r.id
 ), again AS (
 	UPDATE {schema}build b SET state = {held}, admitted = false, rank = ` + ownRank + `
 	WHERE b.id = ANY(ARRAY(SELECT id FROM idle))
