@@ -329,15 +329,20 @@ type queueBackend struct {
 	reads atomic.Int64 // of logs
 }
 
-func (b *queueBackend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) error {
-	return errors.Join(b.now(), b.Backend.Submit(ctx, builds, now))
+func (b *queueBackend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	if err := b.now(); err != nil {
+		return nil, err
+	}
+	return b.Backend.Submit(ctx, builds, now)
 }
 
-func (b *queueBackend) Cancel(ctx context.Context, project string, id queue.ID, reason string, force time.Duration, now time.Time) (queue.State, error) {
+func (b *queueBackend) Cancel(
+	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
+) ([]queue.CanceledBuild, error) {
 	if err := b.now(); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return b.Backend.Cancel(ctx, project, id, reason, force, now)
+	return b.Backend.Cancel(ctx, project, ids, reason, force, now)
 }
 
 func (b *queueBackend) Get(ctx context.Context, project string, id queue.ID) (queue.Build, error) {
