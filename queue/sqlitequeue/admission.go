@@ -1,37 +1,290 @@
 package sqlitequeue
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"errors"
+	"database/sql"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
 
-func (*Backend) Admit(context.Context, queue.Lane, int, time.Time) (queue.Admitted, error) {
-	return queue.Admitted{}, errors.ErrUnsupported
+// Admit implements [queue.Admission].
+func (b *Backend) Admit(ctx context.Context, after queue.Lane, limit int, now time.Time) (done queue.Admitted, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		a := &admission{change: c, left: limit, pools: make(map[string]*fairPool)}
+		if err := a.run(ctx, after, limit); err != nil {
+			return err
+		}
+		a.done.Heads = a.heads.all
+		done = a.done
+		return nil
+	})
+	if err != nil {
+		return queue.Admitted{}, err
+	}
+	return done, nil
 }
 
-func (*Backend) ChangePool(context.Context, string, queue.PoolChange) error {
-	return errors.ErrUnsupported
+// An admission is one call of Admit. It holds the write lock, so that what it counts stays true until it has decided.
+type admission struct {
+	*change
+	left  int // builds that it may still move
+	pools map[string]*fairPool
+	done  queue.Admitted
+	heads heads
 }
 
-func (*Backend) Pools(context.Context) ([]queue.Pool, error) { return nil, errors.ErrUnsupported }
-
-func (*Backend) ChangeProject(context.Context, string, queue.ProjectChange) error {
-	return errors.ErrUnsupported
+func (a *admission) run(ctx context.Context, after queue.Lane, limit int) error {
+	if err := a.hold(ctx, holdPausedSQL, a.left); err != nil {
+		return err
+	}
+	lanes, more, err := a.lanes(ctx, after, limit)
+	if err != nil {
+		return err
+	}
+	for i := range lanes {
+		if i > 0 && a.left == 0 {
+			return a.keepEnds(ctx)
+		}
+		if err := a.admit(ctx, &lanes[i]); err != nil {
+			return err
+		}
+		a.done.Next = lanes[i].Lane
+	}
+	if !more {
+		a.done.Next = queue.Lane{}
+	}
+	return a.keepEnds(ctx)
 }
 
-func (*Backend) Projects(context.Context, string, int) ([]queue.Project, error) {
-	return nil, errors.ErrUnsupported
+// A lane is where builds wait, with the classes that they are of.
+type lane struct {
+	queue.Lane
+	fair, paused     bool
+	served, unserved []queue.ClassID
 }
 
-func (*Backend) SetLimit(context.Context, queue.Limit) error { return errors.ErrUnsupported }
+// waits says of a build b that it waits for nothing but to be admitted.
+const waits = `b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL`
 
-func (*Backend) Limits(context.Context, string, string, int) ([]queue.Limit, error) {
-	return nil, errors.ErrUnsupported
+// It steps from one pair of a lane and a class to the next, however many builds wait there. The + makes values of columns, with which
+// alone SQLite searches an index by several columns in order.
+var lanesSQL = statement(`
+WITH RECURSIVE strand (pool, project, key, class, number) AS (
+	SELECT ?1, ?2, ?3, ?4, 0
+	UNION ALL
+	SELECT n.pool, n.project, n.limit_key, n.class_id,
+		s.number + ((n.pool, n.project, n.limit_key) <> (s.pool, s.project, s.key))
+	FROM strand AS s CROSS JOIN {schema}build AS n ON n.rowid = (
+		SELECT b.rowid FROM {schema}build AS b
+		WHERE ` + waits + ` AND (b.pool, b.project, b.limit_key, b.class_id) > (+s.pool, +s.project, +s.key, +s.class)
+		ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1)
+	WHERE s.number <= ?5
+)
+SELECT s.pool, s.project, s.key, s.class, s.number, coalesce(c.served_until > ?6, 0), coalesce(p.fair, 0), coalesce(r.paused, 0)
+FROM strand AS s CROSS JOIN {schema}class AS c ON c.id = s.class
+LEFT JOIN {schema}pool AS p ON p.name = s.pool
+LEFT JOIN {schema}project AS r ON r.name = s.project
+WHERE s.number > 0`)
+
+// lanes returns the first lanes after one, and whether there are more.
+func (a *admission) lanes(ctx context.Context, after queue.Lane, limit int) (lanes []lane, more bool, err error) {
+	err = a.each(ctx, func(rows *sql.Rows) error {
+		var l lane
+		var class queue.ClassID
+		var number int
+		var served bool
+		if err := rows.Scan(&l.Pool, &l.Project, &l.Key, &class, &number, &served, &l.fair, &l.paused); err != nil {
+			return err
+		}
+		if number > limit {
+			more = true
+			return nil
+		}
+		if number > len(lanes) {
+			lanes = append(lanes, l)
+		}
+		last := &lanes[len(lanes)-1]
+		if served {
+			last.served = append(last.served, class)
+		} else {
+			last.unserved = append(last.unserved, class)
+		}
+		return nil
+	}, lanesSQL, after.Pool, after.Project, after.Key, math.MaxInt32, limit, a.now)
+	return lanes, more, err
 }
 
-func (*Backend) Serve(context.Context, []queue.ClassID, time.Duration, time.Time) error {
-	return errors.ErrUnsupported
+// admit queues what it may of a lane.
+func (a *admission) admit(ctx context.Context, l *lane) error {
+	if l.paused {
+		return nil
+	}
+	if err := a.makeRoom(ctx, l); err != nil {
+		return err
+	}
+	classes := l.served
+	if l.Key == "" && !l.fair {
+		classes = slices.Concat(l.served, l.unserved)
+	}
+	if len(classes) == 0 || a.left == 0 {
+		return nil
+	}
+	room, err := a.room(ctx, l)
+	if err != nil || room <= 0 {
+		return err
+	}
+	first, err := a.first(ctx, l, classes, room)
+	if err != nil {
+		return err
+	}
+	if l.fair {
+		if err := a.rank(ctx, l, first); err != nil {
+			return err
+		}
+	}
+	return a.queue(ctx, first)
+}
+
+// room returns how many builds of a lane may be queued.
+func (a *admission) room(ctx context.Context, l *lane) (int, error) {
+	room := a.left
+	if l.Key != "" {
+		var free sql.NullInt64
+		if err := a.tx.QueryRowContext(ctx, limitRoomSQL, l.Project, l.Key).Scan(&free); err != nil {
+			return 0, err
+		}
+		if free.Valid {
+			room = min(room, int(free.Int64))
+		}
+	}
+	if l.fair {
+		var used int
+		if err := a.tx.QueryRowContext(ctx, windowSQL, l.Project, l.Pool, queue.FairWindow).Scan(&used); err != nil {
+			return 0, err
+		}
+		room = min(room, queue.FairWindow-used)
+	}
+	return room, nil
+}
+
+// active says of a build b that it has room in the limit of its key.
+const active = `b.limit_key <> '' AND b.state BETWEEN {queued} AND {cancelling}`
+
+var (
+	// The sum is of one row, or of none if there is no limit.
+	limitRoomSQL = statement(`
+SELECT sum(l.max_running - (
+	SELECT count(*) FROM {schema}build AS b WHERE b.project = l.project AND b.limit_key = l.key AND ` + active + `))
+FROM {schema}build_limit AS l WHERE l.project = ?1 AND l.key = ?2`)
+
+	windowSQL = statement(`
+SELECT count(*) FROM (SELECT 1 FROM {schema}build AS b WHERE b.project = ?1 AND b.pool = ?2 AND b.state = {queued} LIMIT ?3)`)
+)
+
+// A candidate is a build that is admitted, and its place in the queue of its class.
+type candidate struct {
+	Build queue.ID `json:"id"`
+	Rank  int64    `json:"rank"`
+	class queue.ClassID
+}
+
+var firstSQL = statement(`
+SELECT b.id, b.rank FROM {schema}build AS b
+WHERE ` + waits + ` AND b.pool = ?1 AND b.project = ?2 AND b.limit_key = ?3 AND b.class_id = ?4
+ORDER BY b.rank, b.id LIMIT ?5`)
+
+// first returns the first builds of some classes of a lane, in order.
+func (a *admission) first(ctx context.Context, l *lane, classes []queue.ClassID, limit int) ([]candidate, error) {
+	var found []candidate
+	for _, class := range classes {
+		err := a.each(ctx, func(rows *sql.Rows) error {
+			c := candidate{class: class}
+			err := rows.Scan(scanID(&c.Build), &c.Rank)
+			found = append(found, c)
+			return err
+		}, firstSQL, l.Pool, l.Project, l.Key, class, limit)
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(found, func(x, y candidate) int {
+		return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))
+	})
+	return found[:min(limit, len(found))], nil
+}
+
+var admitSQL = statement(`
+UPDATE {schema}build AS b SET state = {queued}, admitted = 1, rank = i.rank
+FROM (SELECT unhex(value->>'id', '-') AS id, value->>'rank' AS rank FROM json_each(?1)) AS i
+WHERE b.id = i.id`)
+
+// queue queues builds.
+func (a *admission) queue(ctx context.Context, builds []candidate) error {
+	arg, err := list(builds)
+	if err != nil {
+		return err
+	}
+	if _, err := a.exec(ctx, admitSQL, arg); err != nil {
+		return err
+	}
+	for _, c := range builds {
+		a.heads.add(c.class, c.Rank)
+	}
+	a.done.Queued += len(builds)
+	a.left -= len(builds)
+	return nil
+}
+
+const holdSQL = `
+UPDATE {schema}build AS b SET state = {held}, rank = ` + ownRank + ` WHERE b.id IN (`
+
+// unservedClasses are classes of builds of a key that are queued and that no live session serves: project ?2, key ?3, now ?4.
+const unservedClasses = `(
+	WITH RECURSIVE k (class) AS (
+		SELECT min(b.class_id) FROM {schema}build AS b
+		WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + `
+		UNION ALL
+		SELECT (SELECT min(b.class_id) FROM {schema}build AS b
+			WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + ` AND b.class_id > k.class)
+		FROM k WHERE k.class IS NOT NULL)
+	SELECT k.class AS id FROM k CROSS JOIN {schema}class AS c ON c.id = k.class WHERE c.served_until > ?4 IS NOT 1)`
+
+var (
+	holdPausedSQL = statement(holdSQL + `
+	SELECT q.id FROM {schema}project AS r CROSS JOIN {schema}build AS q ON q.project = r.name
+	WHERE r.paused = 1 AND q.state = {queued} LIMIT ?1)`)
+
+	holdKeySQL = statement(holdSQL + `
+	SELECT b.id FROM ` + unservedClasses + ` AS u CROSS JOIN {schema}build AS b ON b.class_id = u.id
+	WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + ` LIMIT ?1)`)
+
+	holdShareSQL = statement(holdSQL + `
+	SELECT q.id FROM {schema}build AS q CROSS JOIN {schema}class AS c ON c.id = q.class_id
+	WHERE q.project = ?2 AND q.pool = ?3 AND q.state = {queued} AND c.served_until > ?4 IS NOT 1 LIMIT ?1)`)
+)
+
+// makeRoom holds those queued builds again that nobody serves and that take up the room in which a lane's builds wait for theirs.
+func (a *admission) makeRoom(ctx context.Context, l *lane) error {
+	if l.Key != "" {
+		if err := a.hold(ctx, holdKeySQL, a.left, l.Project, l.Key, a.now); err != nil {
+			return err
+		}
+	}
+	if l.fair {
+		return a.hold(ctx, holdShareSQL, a.left, l.Project, l.Pool, a.now)
+	}
+	return nil
+}
+
+// hold runs a statement that holds queued builds again.
+func (a *admission) hold(ctx context.Context, query string, args ...any) error {
+	n, err := a.exec(ctx, query, args...)
+	a.done.Held += n
+	a.left -= n
+	return err
 }

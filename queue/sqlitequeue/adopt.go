@@ -61,7 +61,7 @@ SELECT a.build_id, a.epoch, a.outcome, a.reason, b.project,
 FROM ` + attemptIDs + ` AS i
 CROSS JOIN {schema}attempt AS a ON a.build_id = i.id AND a.epoch = i.epoch
 CROSS JOIN {schema}build AS b ON b.id = a.build_id
-WHERE a.worker = ?2 AND a.result IS NOT NULL`)
+WHERE a.worker = ? AND a.result IS NOT NULL`)
 
 // ended adds to found those attempts of the worker that Finish has ended.
 func (c *change) ended(ctx context.Context, worker string, held []queue.AttemptID, found map[queue.AttemptID]queue.Lease) error {

@@ -20,8 +20,9 @@ import (
 // A change is a transaction that holds the database's one write lock. What it reads stays true until it ends, so a change
 // may look first and write then.
 type change struct {
-	conn bun.Conn
-	now  int64 // the present, in microseconds
+	conn bun.Conn  // not set if the transaction is a caller's
+	tx   bun.IConn // where statements run
+	now  int64     // the present, in microseconds
 }
 
 // change makes a change with do, wholly if do returns nil and else not at all, before the backend's timeout.
@@ -46,7 +47,7 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 	defer conn.Close()
 	if err = begin(ctx, conn); err == nil {
 		// The clock is read under the lock, so that times are in the order of the changes.
-		err = do(ctx, &change{conn: conn, now: micros(now)})
+		err = do(ctx, &change{conn: conn, tx: conn.Conn, now: present(now).UnixMicro()})
 	}
 	if err == nil {
 		_, err = conn.Conn.ExecContext(ctx, commitSQL)
@@ -114,7 +115,7 @@ func failed(err error, code int) bool {
 
 // exec runs a statement and returns how many rows it changed.
 func (c *change) exec(ctx context.Context, query string, args ...any) (int, error) {
-	result, err := c.conn.Conn.ExecContext(ctx, query, args...)
+	result, err := c.tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -124,7 +125,7 @@ func (c *change) exec(ctx context.Context, query string, args ...any) (int, erro
 
 // each runs a query and calls scan for each row. It ends at the first error.
 func (c *change) each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := c.conn.Conn.QueryContext(ctx, query, args...)
+	rows, err := c.tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -151,13 +152,13 @@ func list[T any](items []T) (string, error) {
 	return string(text), err
 }
 
-// micros returns a time as it is stored. The zero time stands for the clock of this host, which is the clock of every process that
+// present returns now as it can be stored. The zero time stands for the clock of this host, which is the clock of every process that
 // uses the file.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		t = time.Now()
+func present(now time.Time) time.Time {
+	if now.IsZero() {
+		now = time.Now()
 	}
-	return t.UnixMicro()
+	return now.Truncate(time.Microsecond)
 }
 
 // scanID reads an id from a BLOB.

@@ -7,22 +7,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
 var probeSQL = statement(`
-SELECT c.value,
-	(SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = c.value ORDER BY q.rank, q.id LIMIT 1) AS rank,
-	(SELECT count(*) FROM (SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = c.value LIMIT ?2))
-FROM json_each(?1) AS c WHERE rank IS NOT NULL ORDER BY rank, c.value`)
+SELECT c.id,
+	(SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor
+		ORDER BY q.rank, q.id LIMIT 1) AS rank,
+	(SELECT count(*) FROM (
+		SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor LIMIT ?2))
+FROM (SELECT value->>'Class' AS class, value->>'Floor' AS floor FROM json_each(?1)) AS r
+CROSS JOIN {schema}class AS c ON c.id = r.class
+LEFT JOIN {schema}pool AS p ON p.name = c.pool
+WHERE p.paused IS NOT 1 AND rank IS NOT NULL ORDER BY rank, c.id`)
 
 // Probe implements [queue.Transitions].
 func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, limit int) ([]queue.Head, error) {
-	classes := make([]queue.ClassID, len(reaches))
-	for i, r := range reaches {
-		classes[i] = r.Class
-	}
-	arg, err := list(classes)
+	arg, err := list(reaches)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +104,10 @@ type pick struct {
 // If a single worker asks, builds that avoid it are passed over before the limit, lest they stand in the way of all that follow.
 var pickSQL = statement(`
 SELECT q.id, CASE WHEN q.avoid_until > ?2 THEN q.avoid_worker ELSE '' END FROM {schema}build AS q
-WHERE q.state = {queued} AND q.class_id = ?1 AND (q.avoid_worker IS NOT ?3 OR q.avoid_until <= ?2)
+WHERE q.state = {queued} AND q.class_id = ?1 AND q.rank >= ?5 AND (q.avoid_worker IS NOT ?3 OR q.avoid_until <= ?2)
+	AND q.project NOT IN (SELECT r.name FROM {schema}project AS r WHERE r.paused = 1)
+	AND NOT EXISTS (
+		SELECT 1 FROM {schema}class AS c CROSS JOIN {schema}pool AS p ON p.name = c.pool WHERE c.id = ?1 AND p.paused = 1)
 ORDER BY q.rank, q.id LIMIT ?4`)
 
 // pick matches the first builds of a class with the slots in demand and notes them in taken.
@@ -137,7 +142,7 @@ func (c *change) pick(
 		p.Build, taken[id] = id, true
 		picks, slots = append(picks, p), slices.Delete(slots, i, i+1)
 		return nil
-	}, pickSQL, d.Class, c.now, only, len(slots)+len(taken))
+	}, pickSQL, d.Class, c.now, only, len(slots)+len(taken), d.Floor)
 	return picks, err
 }
 
@@ -145,7 +150,7 @@ var claimSQL = statement(`
 UPDATE {schema}build AS b SET
 	epoch = b.epoch + 1, session_id = p.session, worker = p.worker,
 	state = CASE WHEN p.direct THEN {running} ELSE {offered} END,
-	deadline = CASE WHEN p.direct THEN ?2 + b.run_timeout ELSE ?2 + ?3 END,
+	deadline = ?2 + ?3 + CASE WHEN p.direct THEN b.run_timeout ELSE 0 END,
 	attempts_used = b.attempts_used + p.direct,
 	started_at = CASE WHEN p.direct THEN ?2 ELSE b.started_at END
 FROM (
@@ -153,8 +158,8 @@ FROM (
 	FROM json_each(?1)
 ) AS p
 WHERE b.id = p.id AND b.state = {queued}
-RETURNING id, epoch, session_id, class_id, project, pool, CASE WHEN length(spec) <= ?4 THEN spec END, coalesce(length(spec), 0),
-	source_digest, source_size, run_timeout`)
+RETURNING id, epoch, session_id, class_id, rank, project, pool, CASE WHEN length(spec) <= ?4 THEN spec END, coalesce(length(spec), 0),
+	source_digest, source_size, run_timeout, attempts_used, coalesce(metadata, ''), admitted`)
 
 // claim gives the picked builds to their sessions and returns them in the order of picks.
 func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) ([]queue.Claimed, error) {
@@ -167,12 +172,7 @@ func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) (
 	}
 	claimed := make([]queue.Claimed, 0, len(picks))
 	err = c.each(ctx, func(rows *sql.Rows) error {
-		var q queue.Claimed
-		var source sourceColumns
-		var timeout int64
-		err := rows.Scan(scanID(&q.Build), &q.Epoch, &q.Session, &q.Class, &q.Project, &q.Pool, &q.Spec, &q.SpecSize,
-			&source.digest, &source.size, &timeout)
-		q.Source, q.RunTimeout = source.source(), time.Duration(timeout)*time.Microsecond
+		q, err := scanClaimed(rows)
 		claimed = append(claimed, q)
 		return err
 	}, claimSQL, arg, c.now, offer.Microseconds(), queue.InlineSpec)
@@ -182,6 +182,21 @@ func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) (
 	}
 	slices.SortFunc(claimed, func(x, y queue.Claimed) int { return cmp.Compare(order[x.Build], order[y.Build]) })
 	return claimed, err
+}
+
+func scanClaimed(rows *sql.Rows) (queue.Claimed, error) {
+	var q queue.Claimed
+	var source sourceColumns
+	var timeout int64
+	var metadata string
+	err := rows.Scan(scanID(&q.Build), &q.Epoch, &q.Session, &q.Class, &q.Rank, &q.Project, &q.Pool, &q.Spec, &q.SpecSize,
+		&source.digest, &source.size, &timeout, &q.Attempt, &metadata, &q.Admitted)
+	if err != nil {
+		return queue.Claimed{}, err
+	}
+	q.Source, q.RunTimeout = source.source(), sqlqueue.Duration(timeout)
+	q.Metadata, err = sqlqueue.ParseMetadata(metadata)
+	return q, err
 }
 
 // sourceColumns are the columns of a source, both null if there is none.

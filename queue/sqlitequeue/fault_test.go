@@ -95,7 +95,7 @@ type stage struct {
 
 const project = "project"
 
-var stageRetry = queue.Retry{Base: time.Second, Max: time.Minute, Avoid: time.Minute}
+var logLimit = queue.LogLimit{Bytes: 1 << 20, Lines: 1000}
 
 func newStage(t *testing.T, b *sqlitequeue.Backend) *stage {
 	t.Helper()
@@ -114,8 +114,9 @@ func newStage(t *testing.T, b *sqlitequeue.Backend) *stage {
 	must(err)
 	for _, id := range []*queue.AttemptID{&s.leased, &s.offered, &s.waiting} {
 		s.now = s.now.Add(time.Second)
-		must(b.Submit(t.Context(), []queue.NewBuild{s.build()}, s.now))
-		_, err := b.Maintain(t.Context(), queue.Rules{Limit: 10}, s.now)
+		_, err := b.Submit(t.Context(), []queue.NewBuild{s.build()}, s.now)
+		must(err)
+		_, err = b.Maintain(t.Context(), queue.Rules{Limit: 10}, s.now)
 		must(err)
 		classes, err := b.Classes(t.Context(), 0, 1)
 		must(err)
@@ -139,11 +140,12 @@ func newStage(t *testing.T, b *sqlitequeue.Backend) *stage {
 func (s *stage) build() queue.NewBuild {
 	return queue.NewBuild{
 		ID: queue.NewID(), Project: project, Pool: queue.DefaultPool, RunTimeout: time.Hour, QueueTimeout: 24 * time.Hour, MaxAttempts: 2,
+		Backoff: queue.Backoff{Base: time.Second, Max: time.Minute},
 	}
 }
 
 func (s *stage) claim(ctx context.Context) ([]queue.Claimed, error) {
-	demand := []queue.Demand{{Class: s.class, Slots: []queue.SessionID{s.session}}}
+	demand := []queue.Demand{{Reach: queue.Reach{Class: s.class, Floor: queue.NoFloor}, Slots: []queue.SessionID{s.session}}}
 	return s.Claim(ctx, demand, time.Minute, s.now)
 }
 
@@ -208,7 +210,10 @@ var preparations = map[string]func(context.Context, *stage) error{
 
 // changes are the calls that change something on a stage.
 var changes = map[string]func(context.Context, *stage) error{
-	"Submit": func(ctx context.Context, s *stage) error { return s.Submit(ctx, []queue.NewBuild{s.build()}, s.now) },
+	"Submit": func(ctx context.Context, s *stage) error {
+		_, err := s.Submit(ctx, []queue.NewBuild{s.build()}, s.now)
+		return err
+	},
 	"Claim":  func(ctx context.Context, s *stage) error { _, err := s.claim(ctx); return err },
 	"Accept": func(ctx context.Context, s *stage) error { return s.accept(ctx, s.offered) },
 	"Release": func(ctx context.Context, s *stage) error {
@@ -216,11 +221,11 @@ var changes = map[string]func(context.Context, *stage) error{
 		return err
 	},
 	"Finish": func(ctx context.Context, s *stage) error {
-		_, err := s.Finish(ctx, []queue.Completion{{AttemptID: s.leased, Outcome: queue.Lost}}, stageRetry, s.now)
+		_, err := s.Finish(ctx, []queue.Completion{{AttemptID: s.leased, Outcome: queue.Lost}}, time.Minute, s.now)
 		return err
 	},
 	"Cancel": func(ctx context.Context, s *stage) error {
-		_, err := s.Cancel(ctx, project, s.leased.Build, "not wanted", time.Minute, s.now)
+		_, err := s.Cancel(ctx, project, []queue.ID{s.leased.Build}, "not wanted", time.Minute, s.now)
 		return err
 	},
 	"Maintain": func(ctx context.Context, s *stage) error {
@@ -228,7 +233,7 @@ var changes = map[string]func(context.Context, *stage) error{
 		return err
 	},
 	"Sweep": func(ctx context.Context, s *stage) error {
-		_, err := s.Maintain(ctx, queue.Rules{Controller: s.controller, Limit: 10, Retry: stageRetry}, s.now.Add(time.Minute))
+		_, err := s.Maintain(ctx, queue.Rules{Controller: s.controller, Limit: 10, Avoid: time.Minute}, s.now.Add(time.Minute))
 		return err
 	},
 	"Adopt": func(ctx context.Context, s *stage) error {
@@ -249,7 +254,7 @@ var changes = map[string]func(context.Context, *stage) error{
 		return s.LoseSessions(ctx, []queue.SessionID{s.session}, s.now)
 	},
 	"AppendLogs": func(ctx context.Context, s *stage) error {
-		_, err := s.AppendLogs(ctx, []queue.LogChunk{{AttemptID: s.leased, Data: []byte("hello")}}, s.now)
+		_, err := s.AppendLogs(ctx, []queue.LogChunk{{AttemptID: s.leased, Data: []byte("hello")}}, logLimit, s.now)
 		return err
 	},
 	"ReserveArtifact": func(ctx context.Context, s *stage) error {

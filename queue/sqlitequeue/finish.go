@@ -3,52 +3,106 @@ package sqlitequeue
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"time"
+
+	"github.com/uptrace/bun"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
+// Finish ends attempts in a transaction of the caller: a [*sql.Tx], a [bun.Tx], or anything else with their methods. So what a build
+// has led to is stored together with its end, or not at all. Results and errors are those of [queue.Queue.FinishMany]; after an error
+// nothing was finished, and the transaction can go on, unless ctx has ended: then SQLite may have rolled it back.
+//
+// tx must belong to the database of q, whose backend must be a [*Backend], and it must be a transaction, begun with the write lock, as
+// [Open] sees to: one that has read before it writes fails when somebody else has written meanwhile.
+func Finish(ctx context.Context, q *queue.Queue, tx bun.IConn, ends ...queue.Completion) ([]queue.Finished, error) {
+	b, err := backendOf(q)
+	if err == nil {
+		err = checkTx(tx)
+	}
+	if err != nil {
+		return nil, &queue.Error{Op: "finish", Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return q.FinishBy(ends, func(ends []queue.Completion, avoid time.Duration) (finished []queue.Finished, err error) {
+		err = within(ctx, tx, func(c *change) error {
+			finished, err = c.finish(ctx, ends, avoid)
+			return err
+		})
+		return finished, err
+	})
+}
+
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(
 	ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time,
 ) (finished []queue.Finished, err error) {
-	ids := make([]queue.AttemptID, len(ends))
-	reports := make(map[queue.AttemptID]*queue.Completion, len(ends))
-	for i := range ends {
-		ids[i] = ends[i].AttemptID
-		if reports[ids[i]] == nil {
-			reports[ids[i]] = &ends[i]
-		}
-	}
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		held, err := c.fence(ctx, ids...)
-		if err != nil {
-			return err
-		}
-		var endings []ending
-		for i := range held {
-			if report := reports[held[i].AttemptID]; report != nil {
-				endings = append(endings, held[i].report(report, avoid, c.now))
-				delete(reports, held[i].AttemptID)
-			}
-		}
-		if err := c.end(ctx, endings); err != nil {
-			return err
-		}
-		finished, err = c.finished(ctx, ids)
+		finished, err = c.finish(ctx, ends, avoid)
 		return err
 	})
-	return finished, err
+	if err != nil {
+		return nil, err
+	}
+	return finished, nil
+}
+
+var finishSQL = statement(retryColumns + fence)
+
+func (c *change) finish(ctx context.Context, ends []queue.Completion, avoid time.Duration) ([]queue.Finished, error) {
+	ids := make([]queue.AttemptID, len(ends))
+	for i := range ends {
+		ids[i] = ends[i].AttemptID
+	}
+	arg, err := list(ids)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := c.retries(ctx, finishSQL, arg)
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[queue.AttemptID]*lease, len(leases))
+	for i := range leases {
+		held[leases[i].AttemptID] = &leases[i]
+	}
+	var endings []ending
+	var finished []queue.Finished
+	var before []queue.AttemptID // not leased: ended before, or stale
+	results := make(map[queue.AttemptID]queue.Finished, len(leases))
+	for i := range ends {
+		id := ends[i].AttemptID
+		if l := held[id]; l == nil {
+			before = append(before, id)
+		} else if result, ended := results[id]; ended {
+			finished = append(finished, result)
+		} else if ends[i].Session == 0 || ends[i].Session == l.session {
+			e := l.report(&ends[i], avoid, c.now)
+			endings = append(endings, e)
+			results[id] = queue.Finished{AttemptID: id, State: e.Next.Public(), Admitted: l.admitted}
+			finished = append(finished, results[id])
+		}
+	}
+	if err := c.end(ctx, endings); err != nil {
+		return nil, err
+	}
+	again, err := c.finished(ctx, before)
+	return append(finished, again...), err
 }
 
 var finishedSQL = statement(`
-SELECT a.build_id, a.epoch, a.result FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}attempt AS a
-ON a.build_id = i.id AND a.epoch = i.epoch AND a.result IS NOT NULL ORDER BY i.n`)
+SELECT a.build_id, a.epoch, a.result, b.admitted FROM ` + attemptIDs + ` AS i
+CROSS JOIN {schema}attempt AS a ON a.build_id = i.id AND a.epoch = i.epoch AND a.result IS NOT NULL
+CROSS JOIN {schema}build AS b ON b.id = a.build_id ORDER BY i.n`)
 
-// finished returns those of the attempts that Finish ended, and what it led to.
+// finished returns those of the attempts that Finish has ended before, and what it led to.
 func (c *change) finished(ctx context.Context, ids []queue.AttemptID) ([]queue.Finished, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	arg, err := list(ids)
 	if err != nil {
 		return nil, err
@@ -57,158 +111,10 @@ func (c *change) finished(ctx context.Context, ids []queue.AttemptID) ([]queue.F
 	err = c.each(ctx, func(rows *sql.Rows) error {
 		var f queue.Finished
 		var result sqlqueue.State
-		err := rows.Scan(scanID(&f.Build), &f.Epoch, &result)
+		err := rows.Scan(scanID(&f.Build), &f.Epoch, &result, &f.Admitted)
 		f.State = result.Public()
 		all = append(all, f)
 		return err
 	}, finishedSQL, arg)
 	return all, err
-}
-
-// An ending is the end of a running attempt, and what becomes of its build.
-type ending struct {
-	Build    queue.ID        `json:"id"`
-	Outcome  sqlqueue.State  `json:"outcome"` // of the attempt
-	Reason   string          `json:"reason"`
-	ExitCode *int            `json:"exit"`
-	Signal   string          `json:"signal"`
-	Result   *sqlqueue.State `json:"result"` // only if a worker reported the end: the next state
-	Log      *queue.Digest   `json:"log"`
-	Complete bool            `json:"complete"`
-
-	Next        sqlqueue.State `json:"next"` // of the build
-	BuildReason string         `json:"build_reason"`
-	NotBefore   *int64         `json:"not_before"`
-	AvoidUntil  *int64         `json:"avoid_until"` // set if the build is attempted again
-}
-
-// report returns the ending that a worker reports.
-func (l *lease) report(r *queue.Completion, avoid time.Duration, now int64) ending {
-	var e ending
-	switch {
-	case r.Outcome != queue.Lost:
-		e = l.ending(sqlqueue.Stored(r.Outcome), r.Reason)
-	case l.state == sqlqueue.Cancelling:
-		e = l.ending(sqlqueue.Canceled, r.Reason)
-	default:
-		e = l.lost(r.Reason, avoid, now)
-	}
-	e.ExitCode, e.Signal = r.ExitCode, r.Signal
-	e.Result = new(e.Next)
-	e.Log, e.Complete = &r.LogSHA256, !r.LogPartial && r.LogLength == l.log
-	return e
-}
-
-// ending returns an ending of both the attempt and the build. A build that was canceled keeps the reason of its cancel.
-func (l *lease) ending(outcome sqlqueue.State, reason string) ending {
-	e := ending{Build: l.Build, Outcome: outcome, Reason: reason, Next: outcome, BuildReason: reason}
-	if l.state == sqlqueue.Cancelling && outcome == sqlqueue.Canceled {
-		e.BuildReason = l.reason
-	}
-	return e
-}
-
-// lost returns the ending of an attempt that no fault of the build ended: the build is attempted again while it may be.
-func (l *lease) lost(reason string, avoid time.Duration, now int64) ending {
-	e := l.ending(sqlqueue.Lost, reason)
-	if l.used >= l.most {
-		return e
-	}
-	e.Next, e.BuildReason = sqlqueue.Queued, l.reason
-	e.AvoidUntil = new(now + avoid.Microseconds())
-	if delay := l.backoff.Delay(l.used); delay > 0 {
-		e.Next, e.NotBefore = sqlqueue.Held, new(now+delay.Microseconds())
-	}
-	return e
-}
-
-const endings = `(SELECT unhex(value->>'id', '-') AS id, value AS v FROM json_each(?1))`
-
-var (
-	endAttemptSQL = statement(`
-INSERT INTO {schema}attempt (
-	build_id, epoch, worker, started_at, ended_at, outcome, result, reason, exit_code, signal, log_sha256, log_complete)
-SELECT b.id, b.epoch, b.worker, b.started_at, ?2,
-	e.v->>'outcome', e.v->>'result', e.v->>'reason', e.v->>'exit', e.v->>'signal', unhex(e.v->>'log'), e.v->>'complete'
-FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id`)
-
-	closeLogSQL = statement(`
-UPDATE {schema}log_head AS h SET closed = 1
-FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id
-WHERE h.build_id = b.id AND h.epoch = b.epoch`)
-
-	endBuildSQL = statement(`
-UPDATE {schema}build AS b SET
-	state = e.v->>'next', session_id = NULL, deadline = NULL, token_hash = NULL,
-	finished_at = CASE WHEN e.v->>'next' >= {succeeded} THEN ?2 END,
-	not_before = e.v->>'not_before',
-	avoid_worker = CASE WHEN e.v->>'avoid_until' IS NULL THEN b.avoid_worker ELSE b.worker END,
-	avoid_until = coalesce(e.v->>'avoid_until', b.avoid_until),
-	expires_at = CASE WHEN e.v->>'next' <= {queued} THEN ?2 + b.queue_timeout ELSE b.expires_at END,
-	reason = e.v->>'build_reason',
-	exit_code = CASE WHEN e.v->>'next' >= {succeeded} THEN e.v->>'exit' END,
-	signal = CASE WHEN e.v->>'next' >= {succeeded} THEN e.v->>'signal' ELSE '' END
-FROM ` + endings + ` AS e
-WHERE b.id = e.id`)
-)
-
-// end carries out endings of attempts that this change has found leased.
-func (c *change) end(ctx context.Context, all []ending) error {
-	if len(all) == 0 {
-		return nil
-	}
-	arg, err := list(all)
-	if err != nil {
-		return err
-	}
-	if _, err := c.exec(ctx, endAttemptSQL, arg, c.now); err != nil {
-		return err
-	}
-	if _, err := c.exec(ctx, closeLogSQL, arg); err != nil {
-		return err
-	}
-	_, err = c.exec(ctx, endBuildSQL, arg, c.now)
-	return err
-}
-
-var (
-	cancelSQL = statement(`
-UPDATE {schema}build SET
-	state = CASE state WHEN {running} THEN {cancelling} ELSE {canceled} END,
-	session_id = CASE state WHEN {running} THEN session_id END,
-	deadline = CASE state WHEN {running} THEN ?3 + ?5 END,
-	finished_at = CASE state WHEN {running} THEN NULL ELSE ?3 END,
-	not_before = NULL, reason = ?4
-WHERE id = ?1 AND project = ?2 AND state <= {running}
-RETURNING state`)
-
-	stateSQL = statement(`SELECT state FROM {schema}build WHERE id = ?1 AND project = ?2`)
-)
-
-// Cancel implements [queue.Transitions].
-func (b *Backend) Cancel(
-	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
-) (canceled []queue.CanceledBuild, err error) {
-	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		for _, id := range ids {
-			var stored sqlqueue.State
-			row := c.conn.Conn.QueryRowContext(ctx, cancelSQL, id[:], project, c.now, reason, force.Microseconds())
-			err := row.Scan(&stored)
-			if errors.Is(err, sql.ErrNoRows) {
-				err = c.conn.Conn.QueryRowContext(ctx, stateSQL, id[:], project).Scan(&stored)
-			}
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			canceled = append(canceled, queue.CanceledBuild{ID: id, State: stored.Public()})
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return canceled, nil
 }

@@ -20,11 +20,15 @@ type lease struct {
 	used, most int // attempts
 	startedAt  sql.NullInt64
 	runTimeout int64
-	backoff    queue.Backoff
 	tokenHash  []byte
 	source     sourceColumns
 	reason     string
 	log        int64 // bytes stored
+
+	// What follows is read of those that may be attempted again.
+	admitted    bool
+	retryFailed bool
+	backoff     queue.Backoff
 }
 
 // leaseColumns begins every statement that reads leases from build as b. Whatever narrows the search stands first in its
@@ -34,9 +38,24 @@ const leaseColumns = `SELECT b.id, b.epoch, b.state, b.session_id, b.worker, b.p
 	coalesce((SELECT h.length FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.epoch = b.epoch), 0)
 `
 
-func (l *lease) scan(rows *sql.Rows) error {
-	return rows.Scan(scanID(&l.Build), &l.Epoch, &l.state, &l.session, &l.worker, &l.project, &l.used, &l.most,
-		&l.startedAt, &l.runTimeout, &l.tokenHash, &l.source.digest, &l.source.size, &l.reason, &l.log)
+// retryColumns are more columns of those leases that may be attempted again. They stand behind the spec.
+const retryColumns = leaseColumns + `	, b.admitted, b.retry_failed, b.backoff_base, b.backoff_max
+`
+
+func (l *lease) columns() []any {
+	return []any{
+		scanID(&l.Build), &l.Epoch, &l.state, &l.session, &l.worker, &l.project, &l.used, &l.most,
+		&l.startedAt, &l.runTimeout, &l.tokenHash, &l.source.digest, &l.source.size, &l.reason, &l.log,
+	}
+}
+
+func (l *lease) scan(rows *sql.Rows) error { return rows.Scan(l.columns()...) }
+
+func (l *lease) scanRetry(rows *sql.Rows) error {
+	var base, most int64
+	err := rows.Scan(append(l.columns(), &l.admitted, &l.retryFailed, &base, &most)...)
+	l.backoff = queue.Backoff{Base: sqlqueue.Duration(base), Max: sqlqueue.Duration(most)}
+	return err
 }
 
 // public returns the lease as it stands at now.
@@ -53,10 +72,20 @@ func (l *lease) public(now int64) queue.Lease {
 
 // leases runs a statement that begins with leaseColumns.
 func (c *change) leases(ctx context.Context, query string, args ...any) ([]lease, error) {
-	var found []lease
-	err := c.each(ctx, func(rows *sql.Rows) error {
+	return c.scanLeases(ctx, (*lease).scan, query, args...)
+}
+
+// retries runs a statement that begins with retryColumns.
+func (c *change) retries(ctx context.Context, query string, args ...any) ([]lease, error) {
+	return c.scanLeases(ctx, (*lease).scanRetry, query, args...)
+}
+
+func (c *change) scanLeases(
+	ctx context.Context, scan func(*lease, *sql.Rows) error, query string, args ...any,
+) (found []lease, err error) {
+	err = c.each(ctx, func(rows *sql.Rows) error {
 		var l lease
-		err := l.scan(rows)
+		err := scan(&l, rows)
 		found = append(found, l)
 		return err
 	}, query, args...)
@@ -65,8 +94,10 @@ func (c *change) leases(ctx context.Context, query string, args ...any) ([]lease
 
 // This is the fence of everything that a worker writes, its only one: what does not come back is stale. It holds until the change
 // ends, because nobody else can write before.
-var fenceSQL = statement(leaseColumns + `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
-ON b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) ORDER BY i.n`)
+const fence = `FROM ` + attemptIDs + ` AS i CROSS JOIN {schema}build AS b
+ON b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) ORDER BY i.n`
+
+var fenceSQL = statement(leaseColumns + fence)
 
 // fence returns those of the attempts that are leased, in their order.
 func (c *change) fence(ctx context.Context, ids ...queue.AttemptID) ([]lease, error) {
@@ -112,7 +143,7 @@ func (b *Backend) Lease(ctx context.Context, id queue.AttemptID) (queue.Lease, e
 }
 
 func (b *Backend) readLeases(ctx context.Context, query string, args ...any) ([]queue.Lease, error) {
-	now := micros(time.Time{})
+	now := present(time.Time{}).UnixMicro()
 	var leases []queue.Lease
 	err := b.read(ctx, func(rows *sql.Rows) error {
 		var l lease

@@ -2,26 +2,25 @@ package sqlitequeue
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// forget is how long the row of an ended session or a dead controller is kept, for whoever still asks.
-const forget = 10 * time.Minute
-
 // Maintain implements [queue.Transitions].
 func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time) (done queue.Maintained, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		r := &round{change: c, Rules: rules, done: queue.Maintained{}}
+		r := &round{change: c, Rules: rules}
 		for _, step := range []func(context.Context) error{
-			r.expire, r.release, r.endOverdue, r.sweep, r.admit, r.forget,
+			r.expire, r.release, r.endOverdue, r.sweep, r.promote, r.forget, r.unreserve, r.retire,
 		} {
 			if err := step(ctx); err != nil {
 				return err
 			}
 		}
+		r.done.Heads = r.heads.all
 		done = r.done
 		return nil
 	})
@@ -35,7 +34,8 @@ func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time
 type round struct {
 	*change
 	queue.Rules
-	done queue.Maintained
+	done  queue.Maintained
+	heads heads
 }
 
 // count adds n to a kind and notes when the limit was reached.
@@ -111,7 +111,7 @@ var (
 SELECT count(*) FROM {schema}controller WHERE id = ?1 AND alive_until >= ?2 AND fresh_since <= ?2 - ?3`)
 
 	// What is past its deadline as well is left to time out.
-	goneSQL = statement(leaseColumns + `FROM (
+	goneSQL = statement(retryColumns + `FROM (
 	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1 - ?2
 	UNION ALL
 	SELECT s.id FROM {schema}controller AS c CROSS JOIN {schema}session AS s ON s.controller_id = c.id
@@ -123,17 +123,17 @@ WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.deadline > ?1 LIMIT
 // sweep ends the attempts of workers that did not come back, if the controller that asks would know.
 func (r *round) sweep(ctx context.Context) error {
 	var fresh int
-	row := r.conn.Conn.QueryRowContext(ctx, freshSQL, r.Controller[:], r.now, r.Grace.Microseconds())
+	row := r.tx.QueryRowContext(ctx, freshSQL, r.Controller[:], r.now, r.Grace.Microseconds())
 	if err := row.Scan(&fresh); err != nil || fresh == 0 {
 		return err
 	}
-	held, err := r.leases(ctx, goneSQL, r.now, r.Grace.Microseconds(), r.Limit)
+	held, err := r.retries(ctx, goneSQL, r.now, r.Grace.Microseconds(), r.Limit)
 	if err != nil {
 		return err
 	}
 	endings := make([]ending, len(held))
 	for i := range held {
-		endings[i] = held[i].lost(queue.EventSessionLost.Reason(), r.Avoid, r.now)
+		endings[i] = held[i].again(sqlqueue.Lost, queue.EventSessionLost.Reason(), r.Avoid, r.now)
 		if endings[i].Next == sqlqueue.Lost {
 			r.done.Lost++
 		} else {
@@ -144,64 +144,90 @@ func (r *round) sweep(ctx context.Context) error {
 	return r.end(ctx, endings)
 }
 
-// newBuilds are the first builds whose class is not known. Every statement of one change sees the same.
-const newBuilds = `(SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id IS NULL
-	ORDER BY b.rank, b.id LIMIT ?1)`
+// unclassed are the first builds whose class is not known: those that are queued as soon as it is, and those that wait for more.
+const unclassed = `(
+	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id IS NULL
+		ORDER BY b.rank, b.id LIMIT ?1)
+	UNION ALL
+	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id = 0
+		ORDER BY b.rank, b.id LIMIT ?1)
+	LIMIT ?1)`
+
+// gated says of a build b that it has to be admitted.
+const gated = `(b.limit_key <> ''
+	OR EXISTS (SELECT 1 FROM {schema}pool AS p WHERE p.name = b.pool AND p.fair = 1)
+	OR EXISTS (SELECT 1 FROM {schema}project AS r WHERE r.name = b.project AND r.paused = 1))`
+
+// ownRank is the rank of a build b outside of fair pools, as queue.NewBuild.Rank has it.
+const ownRank = `coalesce(b.scheduled_at, b.created_at) - b.priority * 60000000`
 
 var (
 	internSQL = statement(`
-INSERT INTO {schema}class (pool, labels) SELECT DISTINCT n.pool, n.labels FROM ` + newBuilds + ` AS n WHERE true
+INSERT INTO {schema}class (pool, labels) SELECT DISTINCT u.pool, u.labels FROM ` + unclassed + ` AS u WHERE true
 ON CONFLICT DO NOTHING`)
 
-	admitNewSQL = statement(`
-UPDATE {schema}build AS b SET state = {queued}, class_id = c.id
-FROM ` + newBuilds + ` AS n CROSS JOIN {schema}class AS c ON c.pool = n.pool AND c.labels = n.labels
-WHERE b.id = n.id`)
+	classifySQL = statement(`
+UPDATE {schema}build AS b SET
+	class_id = c.id, not_before = CASE WHEN b.not_before > ?2 THEN b.not_before END,
+	state = CASE WHEN b.not_before > ?2 OR ` + gated + ` THEN {held} ELSE {queued} END
+FROM ` + unclassed + ` AS u CROSS JOIN {schema}class AS c ON c.pool = u.pool AND c.labels = u.labels
+WHERE b.id = u.id
+RETURNING class_id, rank, state = {queued}`)
 
-	admitDueSQL = statement(`
-UPDATE {schema}build SET state = {queued}, not_before = NULL
-WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {held} AND b.not_before <= ?1 ORDER BY b.not_before LIMIT ?2)`)
+	// What would be queued before its class is known is classified first, in this call or the next.
+	dueSQL = statement(`
+UPDATE {schema}build AS b SET
+	state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, rank = ` + ownRank + `
+WHERE b.id IN (
+	SELECT d.id FROM {schema}build AS d WHERE d.state = {held} AND d.not_before <= ?1 AND d.class_id > 0 ORDER BY d.not_before LIMIT ?2)
+RETURNING class_id, rank, state = {queued}`)
 )
 
-// admit queues held builds: those whose class is new, and those whose back-off is over. One change makes classes at a time, so they
-// become visible in order.
-func (r *round) admit(ctx context.Context) error {
+// promote queues held builds whose class is new, and those whose time has come, or leaves them to Admit. One change makes classes at a
+// time, so they become visible in order.
+func (r *round) promote(ctx context.Context) error {
 	classes, err := r.exec(ctx, internSQL, r.Limit)
 	if err != nil {
 		return err
 	}
 	r.done.Interned = classes
-	fresh, err := r.exec(ctx, admitNewSQL, r.Limit)
+	fresh, err := r.queued(ctx, classifySQL, r.Limit, r.now)
 	if err != nil {
 		return err
 	}
-	due, err := r.exec(ctx, admitDueSQL, r.now, r.Limit-fresh)
-	r.count(&r.done.Queued, fresh+due)
+	due, err := r.queued(ctx, dueSQL, r.now, r.Limit-fresh)
+	r.done.More = r.done.More || fresh+due >= r.Limit
 	return err
 }
 
-var (
-	forgetSessionsSQL = statement(`
-DELETE FROM {schema}session WHERE id IN (
-	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1
-		AND NOT EXISTS (SELECT 1 FROM {schema}build AS b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)
-	ORDER BY s.ended_at LIMIT ?2)`)
+// queued runs a statement that queues builds, or leaves them held, and returns how many those are.
+func (r *round) queued(ctx context.Context, query string, args ...any) (n int, err error) {
+	err = r.each(ctx, func(rows *sql.Rows) error {
+		var head queue.Head
+		var queued bool
+		if err := rows.Scan(&head.Class, &head.Rank, &queued); err != nil {
+			return err
+		}
+		n++
+		if queued {
+			r.done.Queued++
+			r.heads.add(head.Class, head.Rank)
+		}
+		return nil
+	}, query, args...)
+	return n, err
+}
 
-	forgetControllersSQL = statement(`
-DELETE FROM {schema}controller WHERE id IN (
-	SELECT c.id FROM {schema}controller AS c WHERE c.alive_until <= ?1
-		AND NOT EXISTS (SELECT 1 FROM {schema}session AS s WHERE s.controller_id = c.id)
-	LIMIT ?2)`)
-)
+// heads collects the classes in which builds were queued.
+type heads struct{ all []queue.Head }
 
-// forget removes what nothing refers to any more.
-func (r *round) forget(ctx context.Context) error {
-	cut := r.now - forget.Microseconds()
-	sessions, err := r.exec(ctx, forgetSessionsSQL, cut, r.Limit)
-	if err != nil {
-		return err
+func (h *heads) add(class queue.ClassID, rank int64) {
+	for i := range h.all {
+		if h.all[i].Class == class {
+			h.all[i].Rank = min(h.all[i].Rank, rank)
+			h.all[i].Count++
+			return
+		}
 	}
-	controllers, err := r.exec(ctx, forgetControllersSQL, cut, r.Limit-sessions)
-	r.count(&r.done.Forgotten, sessions+controllers)
-	return err
+	h.all = append(h.all, queue.Head{Class: class, Rank: rank, Count: 1})
 }

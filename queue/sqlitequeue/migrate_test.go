@@ -36,7 +36,7 @@ func TestMigrateAgainChangesNothing(t *testing.T) {
 	db := openDB(t, testenv.SQLite(t), nil)
 	b := migrated(t, db, nil)
 	build := queue.NewBuild{ID: queue.NewID(), Project: "project", Pool: "pool", RunTimeout: time.Hour, MaxAttempts: 1}
-	if err := b.Submit(t.Context(), []queue.NewBuild{build}, time.Time{}); err != nil {
+	if _, err := b.Submit(t.Context(), []queue.NewBuild{build}, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	before := schema(t, db)

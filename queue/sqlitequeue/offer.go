@@ -60,7 +60,7 @@ func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now ti
 
 var releaseSQL = statement(`
 UPDATE {schema}build AS b SET
-	state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?2 + ?3
+	state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?
 FROM ` + attemptIDs + ` AS i
 WHERE b.id = i.id AND b.epoch = i.epoch AND b.state = {offered}
 RETURNING id, epoch`)
@@ -74,14 +74,14 @@ func (b *Backend) Release(
 		return nil, err
 	}
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		released, err = c.attempts(ctx, releaseSQL, arg, c.now, avoid.Microseconds())
+		released, err = c.attempts(ctx, releaseSQL, c.now+avoid.Microseconds(), arg)
 		return err
 	})
 	return released, err
 }
 
-// attemptIDs is the set that a list of queue.AttemptID as argument ?1 carries.
-const attemptIDs = `(SELECT key AS n, unhex(value->>'Build', '-') AS id, value->>'Epoch' AS epoch FROM json_each(?1))`
+// attemptIDs is the set that a list of queue.AttemptID carries, as one argument.
+const attemptIDs = `(SELECT key AS n, unhex(value->>'Build', '-') AS id, value->>'Epoch' AS epoch FROM json_each(?))`
 
 // attempts runs a statement that returns attempts.
 func (c *change) attempts(ctx context.Context, query string, args ...any) ([]queue.AttemptID, error) {

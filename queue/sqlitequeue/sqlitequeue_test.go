@@ -286,7 +286,8 @@ func TestBusyDatabase(t *testing.T) {
 	id := queue.NewID()
 	submit := func(ctx context.Context) error {
 		build := queue.NewBuild{ID: id, Project: "project", Pool: "pool", RunTimeout: time.Hour, MaxAttempts: 1}
-		return b.Submit(ctx, []queue.NewBuild{build}, time.Time{})
+		_, err := b.Submit(ctx, []queue.NewBuild{build}, time.Time{})
+		return err
 	}
 	unlock := lockFile(t, path)
 	begin := time.Now()

@@ -25,7 +25,7 @@ CREATE INDEX {schema}build_gated ON {schema}build (pool, project, limit_key, cla
 -- What fills the windows of fair pools, and what is held again when its project is paused.
 CREATE INDEX {schema}build_waiting ON {schema}build (project, pool) WHERE state = {queued};
 -- What uses up limits.
-CREATE INDEX {schema}build_limited ON {schema}build (project, limit_key, state) WHERE limit_key <> '' AND state BETWEEN {queued} AND {cancelling};
+CREATE INDEX {schema}build_limited ON {schema}build (project, limit_key, state, class_id) WHERE limit_key <> '' AND state BETWEEN {queued} AND {cancelling};
 CREATE UNIQUE INDEX {schema}build_idem_key ON {schema}build (project, idem_key) WHERE idem_key IS NOT NULL;
 CREATE INDEX {schema}build_idem_end ON {schema}build (finished_at) WHERE idem_key IS NOT NULL AND finished_at IS NOT NULL;
 -- Lists and retention. A build enters these once, at its end.
