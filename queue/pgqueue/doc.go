@@ -16,8 +16,7 @@
 // only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout. Leases,
 // deadlines and ranks go by the database's clock, not by those of the processes.
 //
-// It does not read or write anything outside of its schema, change settings beyond its own transactions, or start goroutines. It does not
-// use LISTEN and NOTIFY: queues in other processes find new builds by their polls.
+// It does not read or write anything outside of its schema, change settings beyond its own transactions, or start goroutines.
 //
 // Statements are written for the isolation level READ COMMITTED, PostgreSQL's default. A database or user with another
 // default_transaction_isolation gets errors where it should get answers. It is tested with PostgreSQL 15.
@@ -28,6 +27,10 @@
 // second one while it holds one; a pool of a single connection suffices, though callers then wait for each other. Get, List and
 // the other reads are made by bun on connections of the same pool, so that there is one budget: as a rule of thumb four connections for
 // a process that claims, and a few more for whatever else the service does with the pool.
+//
+// While [queue.Queue.Run] runs there is one connection more. [Backend.Listen] takes it out of the pool for good, since it waits for
+// notifications all the time: a process may hold MaxConns + 1. Notifications go to the one channel of the schema, each in a short
+// transaction of its own. Where they cannot be had, behind a PgBouncer in transaction mode for example, set [queue.Options].PollOnly.
 //
 // The frequent statements are prepared, in the default mode of pgx, and fill about forty entries of each connection's cache; those of bun
 // are sent unprepared. Settings that the statements need, a statement_timeout and how they are planned, end with their transactions.

@@ -32,6 +32,7 @@ type Options struct {
 // processes that have a Backend on the same schema.
 type Backend struct {
 	db       database
+	pool     *pgxpool.Pool // to take connections from for good
 	bun      *bun.DB
 	reader   *sqlqueue.Reader
 	migrator *migrate.Runner
@@ -49,7 +50,12 @@ func New(pool *pgxpool.Pool, o *Options) (*Backend, error) {
 	if o != nil {
 		opts = *o
 	}
-	return newBackend(pool, pgxdb.Open(pool), opts)
+	b, err := newBackend(pool, pgxdb.Open(pool), opts)
+	if err != nil {
+		return nil, err
+	}
+	b.pool = pool
+	return b, nil
 }
 
 var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
