@@ -23,7 +23,7 @@ type backlog struct {
 	*slipwaySide
 	name    string
 	db      *database
-	session queue.SessionID
+	claimer *claimer
 }
 
 // backlogRun is what one run has found for one backlog.
@@ -98,7 +98,7 @@ func (b *bench) newBacklog(ctx context.Context, name string, served, foreign int
 	for i := range servedClasses {
 		maps.Copy(all, servedLabels(i))
 	}
-	l.session, err = l.open(ctx, all)
+	l.claimer, err = openClaimer(ctx, l.slipwaySide, all)
 	return l, err
 }
 
@@ -166,7 +166,7 @@ func (l *backlog) measure(ctx context.Context, b *bench, slots int) (r backlogRu
 func (l *backlog) claim(ctx context.Context, slots int) (ends []queue.Completion, took []float64, err error) {
 	for range turnBuilds / slots {
 		begin := time.Now()
-		offers, err := l.queue.Claim(ctx, []queue.Idle{{Session: l.session, Slots: slots}})
+		offers, err := l.queue.Claim(ctx, []queue.Idle{{Session: l.claimer.session, Slots: slots}})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -174,9 +174,7 @@ func (l *backlog) claim(ctx context.Context, slots int) (ends []queue.Completion
 		if len(offers) != slots {
 			return nil, nil, fmt.Errorf("a claim for %d slots returned %d builds", slots, len(offers))
 		}
-		for _, offer := range offers {
-			ends = append(ends, queue.Completion{AttemptID: offer.AttemptID, Outcome: queue.Succeeded})
-		}
+		ends = append(ends, succeeded(offers, l.claimer.session)...)
 	}
 	return ends, took, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,7 @@ func bareContender(notify bool) contender {
 			_, err := pool.Exec(ctx, bareTable+";"+bareIndex)
 			return err
 		},
+		unended:  "SELECT count(*) FROM job WHERE finished_at IS NULL",
 		settings: "one table, one partial index; claims of at most 512 by SKIP LOCKED; woken by a channel",
 	}
 	if notify {
@@ -132,6 +134,15 @@ func (b *bareSide) submitTx(ctx context.Context, o order) error {
 }
 
 func (b *bareSide) consume(ctx context.Context, w watcher) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	told, count := w.ended, atomic.Int64{}
+	w.ended = func(builds int) {
+		told(builds)
+		if w.total > 0 && count.Add(int64(builds)) == int64(w.total) {
+			stop()
+		}
+	}
 	loops, loopCtx := errgroup.WithContext(ctx)
 	if b.notify {
 		loops.Go(func() error { return b.listen(loopCtx) })
@@ -213,3 +224,6 @@ func unlessEnded(ctx context.Context, err error) error {
 	}
 	return nil
 }
+
+// keep has nothing to do.
+func (b *bareSide) keep(context.Context) error { return nil }

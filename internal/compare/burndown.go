@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // burndownFamily is how fast one process starts and ends builds that do nothing.
@@ -35,28 +33,28 @@ func burndownFamily() family {
 // the last build.
 func (t *trial) burn(ctx context.Context, total int) (time.Duration, error) {
 	begin := time.Now()
-	var count, started atomic.Int64
-	var took time.Duration // written before consuming is called off
-	consuming, enough := context.WithCancel(ctx)
-	defer enough()
-	var group errgroup.Group
-	group.Go(func() error {
-		defer enough()
-		return t.side.consume(consuming, watcher{
-			started: func(int64) { started.Add(1) },
-			ended: func(builds int) {
-				if count.Add(int64(builds)) == int64(total) {
-					took = time.Since(begin)
-					enough()
-				}
-			},
-		})
+	var count, started, took atomic.Int64
+	err := t.side.consume(ctx, watcher{
+		total:   total,
+		started: func(int64) { started.Add(1) },
+		ended: func(builds int) {
+			if count.Add(int64(builds)) == int64(total) {
+				took.Store(int64(time.Since(begin)))
+			}
+		},
 	})
-	if err := group.Wait(); err != nil {
+	if err != nil {
 		return 0, err
 	}
-	if took == 0 {
+	if took.Load() == 0 {
 		return 0, fmt.Errorf("%d of %d builds ended, %d started: %w", count.Load(), total, started.Load(), context.Cause(ctx))
 	}
-	return took, nil
+	var left int
+	if err := t.db.pool.QueryRow(ctx, t.contender.unended).Scan(&left); err != nil {
+		return 0, err
+	}
+	if left > 0 {
+		return 0, fmt.Errorf("%d builds have not ended, whatever was said", left)
+	}
+	return time.Duration(took.Load()), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -210,22 +211,17 @@ func keepAQueue(t *testing.T, ctx context.Context, s *server, c contender) { //n
 	const total = 7 // one of them is submitted when the consumer is there
 	var started [total]atomic.Int32
 	var ended atomic.Int32
-	consuming, enough := context.WithCancel(ctx)
-	defer enough()
+	leave := inBackground(ctx, side.keep)
 	var group errgroup.Group
 	group.Go(func() error {
-		defer enough()
-		return side.consume(consuming, watcher{
+		return side.consume(ctx, watcher{
+			total:   total,
 			started: func(n int64) { started[n].Add(1) },
-			ended: func(builds int) {
-				if ended.Add(int32(builds)) == total {
-					enough()
-				}
-			},
+			ended:   func(builds int) { ended.Add(int32(builds)) },
 		})
 	})
 	group.Go(func() error { return side.submit(ctx, newOrder(total-1)) })
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(group.Wait(), leave()); err != nil {
 		t.Fatal(err)
 	}
 	for n := range started {
@@ -235,6 +231,10 @@ func keepAQueue(t *testing.T, ctx context.Context, s *server, c contender) { //n
 	}
 	if got := ended.Load(); got != total {
 		t.Errorf("%d builds ended, want %d", got, total)
+	}
+	var left int
+	if err := db.pool.QueryRow(ctx, c.unended).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d builds have not ended (%v), want none", left, err)
 	}
 	var own int
 	if err := db.pool.QueryRow(ctx, "SELECT count(*) FROM own").Scan(&own); err != nil || own != 1 {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A figure compares one value of two sides.
@@ -52,6 +55,8 @@ type trial struct {
 	run       int // counted from 0
 	db        *database
 	side      side
+	// leave ends what goes on in the background.
+	leave func() error
 }
 
 // samples are all values of a family: by contender, by name, one for each run.
@@ -106,11 +111,20 @@ func (f *family) turn(ctx context.Context, b *bench, c contender, run int) (valu
 	if err != nil {
 		return nil, err
 	}
-	measured, err := f.measure(ctx, &trial{bench: b, contender: c, run: run, db: db, side: side})
-	if stopErr := stop(); err == nil {
-		err = stopErr
+	leave := inBackground(ctx, side.keep)
+	measured, err := f.measure(ctx, &trial{bench: b, contender: c, run: run, db: db, side: side, leave: leave})
+	return measured, errors.Join(err, stop(), leave())
+}
+
+// inBackground calls f and returns what ends its context and waits for it.
+func inBackground(ctx context.Context, f func(context.Context) error) (end func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group errgroup.Group
+	group.Go(func() error { return unlessEnded(ctx, f(ctx)) })
+	return func() error {
+		cancel()
+		return group.Wait()
 	}
-	return measured, err
 }
 
 // String lists values in the order of their names.

@@ -52,6 +52,9 @@ func measureFootprint(ctx context.Context, t *trial) (values, error) {
 		return nil, err
 	}
 	// A connection tells its counts when it is closed.
+	if err := t.leave(); err != nil {
+		return nil, err
+	}
 	if err := t.server.leave(ctx, t.db); err != nil {
 		return nil, err
 	}

@@ -19,18 +19,19 @@ type side interface {
 	// submitTx adds an order in a transaction of the caller's, which inserts a row into the caller's own table first.
 	submitTx(ctx context.Context, o order) error
 
-	// consume starts and ends builds until ctx ends, and returns when nothing of that goes on any more.
+	// consume starts and ends builds until ctx ends, or w.total have, and returns when nothing of that goes on any more.
 	consume(ctx context.Context, w watcher) error
+
+	// keep does in the background what a process that submits should do, until ctx ends.
+	keep(ctx context.Context) error
 }
 
 // A watcher is told what a side does. Its functions may be called concurrently.
 type watcher struct {
+	total   int              // how many builds are expected; zero if that is not known
 	started func(n int64)    // the work on order n begins
 	ended   func(builds int) // the ends of so many builds are durable
 }
-
-// ignore is for those who need not be told.
-var ignore = watcher{started: func(int64) {}, ended: func(int) {}}
 
 // A contender is a side with its settings, as it takes part in a measurement.
 type contender struct {
@@ -39,6 +40,8 @@ type contender struct {
 	migrate func(ctx context.Context, pool *pgxpool.Pool) error
 	// open opens what migrate made, in any number of processes.
 	open func(pool *pgxpool.Pool) (side, error)
+	// unended counts the builds that have not ended.
+	unended string
 	// settings are what a reader should know.
 	settings string
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"log/slog"
-	"time"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
@@ -18,18 +18,17 @@ import (
 const (
 	slipwayProject = "compare"
 	slipwayWorker  = "compare"
-
-	// slipwayFinishers is how many goroutines report ends.
-	slipwayFinishers = 2
-	slipwayPoll      = 20 * time.Millisecond
+	slipwaySlots   = queue.MaxSlots
 )
 
 func slipwayContender() contender {
 	return contender{
-		name:     "slipway",
-		migrate:  migrateSlipway,
-		open:     func(pool *pgxpool.Pool) (side, error) { return openSlipway(pool) },
-		settings: "defaults; a session in this process that claims straight into running, of 1,024 slots",
+		name:    "slipway",
+		migrate: migrateSlipway,
+		open:    func(pool *pgxpool.Pool) (side, error) { return openSlipway(pool) },
+		unended: "SELECT count(*) FROM slipway.build WHERE finished_at IS NULL",
+		settings: fmt.Sprintf("defaults; a worker of %d slots in this process; a build counts as ended when the worker's Run, told to stop "+
+			"when the last build has begun, has returned: then all ends are written", slipwaySlots),
 	}
 }
 
@@ -98,6 +97,7 @@ func (s *slipwaySide) submitMany(ctx context.Context, all []order) error {
 	return err
 }
 
+// submitCopy submits as submitMany does: Slipway takes as many builds with one INSERT as with a COPY.
 func (s *slipwaySide) submitCopy(ctx context.Context, all []order) error {
 	return s.submitMany(ctx, all)
 }
@@ -125,108 +125,25 @@ func (s *slipwaySide) submitTx(ctx context.Context, o order) error {
 	return nil
 }
 
-// open opens a session that has labels and claims straight into running.
-func (s *slipwaySide) open(ctx context.Context, labels queue.Labels) (queue.SessionID, error) {
-	return s.queue.OpenSession(ctx, queue.NewSession{
-		Worker: slipwayWorker, Instance: "1", Labels: labels, Pools: []string{queue.DefaultPool}, Slots: queue.MaxSlots, Direct: true,
-	})
-}
-
 func (s *slipwaySide) consume(ctx context.Context, w watcher) error {
-	session, err := s.open(ctx, nil)
-	if err != nil {
-		return err
-	}
-	c := &slipwayConsumer{slipwaySide: s, watcher: w, session: session, ends: make(chan []queue.Completion, slipwayFinishers)}
-	loops, loopCtx := errgroup.WithContext(ctx)
-	loops.Go(func() error { return c.keep(loopCtx) })
-	loops.Go(func() error { return c.claim(loopCtx) })
-	for range slipwayFinishers {
-		loops.Go(func() error { return c.finish(loopCtx) })
-	}
-	return unlessEnded(ctx, loops.Wait())
-}
-
-// A slipwayConsumer works for one session.
-type slipwayConsumer struct {
-	*slipwaySide
-	watcher
-	session queue.SessionID
-	ends    chan []queue.Completion
-}
-
-// keep does what a process that holds sessions owes the queue.
-func (c *slipwayConsumer) keep(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		if _, err := c.queue.Beat(ctx); err != nil {
-			return err
-		}
-		if _, err := c.queue.Maintain(ctx); err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (c *slipwayConsumer) claim(ctx context.Context) error {
-	poll := time.NewTicker(slipwayPoll)
-	defer poll.Stop()
-	for {
-		offers, err := c.queue.Claim(ctx, []queue.Idle{{Session: c.session, Slots: queue.MaxClaim}})
-		if err != nil {
-			return err
-		}
-		if len(offers) > 0 {
-			if err := c.work(ctx, offers); err != nil {
-				return err
-			}
-			continue
-		}
-		select {
-		case <-c.queue.Wakes():
-		case <-poll.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// work does orders and has their ends reported.
-func (c *slipwayConsumer) work(ctx context.Context, offers []queue.Offer) error {
-	ends := make([]queue.Completion, len(offers))
-	for i, offer := range offers {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var handled atomic.Int64
+	err := queue.NewWorker(s.queue, slipwayWorker, &queue.WorkerOptions{Slots: slipwaySlots}).Run(ctx, func(_ context.Context, job *queue.Job) error {
 		var o order
-		if err := json.Unmarshal(offer.Spec, &o); err != nil {
+		if err := json.Unmarshal(job.Spec, &o); err != nil {
 			return err
 		}
-		c.started(o.N)
-		ends[i] = queue.Completion{AttemptID: offer.AttemptID, Outcome: queue.Succeeded}
-	}
-	select {
-	case c.ends <- ends:
+		w.started(o.N)
+		if handled.Add(1) == int64(w.total) {
+			stop()
+		}
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	})
+	// What was handled is stored when Run returns.
+	w.ended(int(handled.Load()))
+	return err
 }
 
-func (c *slipwayConsumer) finish(ctx context.Context) error {
-	for {
-		select {
-		case ends := <-c.ends:
-			done, err := c.queue.FinishMany(ctx, ends)
-			if err != nil {
-				return err
-			}
-			c.ended(len(done))
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
+// keep does what a process that submits owes the queue.
+func (s *slipwaySide) keep(ctx context.Context) error { return s.queue.Run(ctx) }

@@ -8,8 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/slipway-build/slipway/queue"
 )
 
 const (
@@ -17,12 +15,6 @@ const (
 	// snapshotSlots is how many builds a claim may bring.
 	snapshotSlots = 64
 )
-
-// A timedClaim is when a claim that brought something was made, and how many milliseconds it took.
-type timedClaim struct {
-	at   time.Time
-	took float64
-}
 
 // runSnapshot measures claims under a steady load while a transaction keeps the server from cleaning up behind them.
 func runSnapshot(ctx context.Context, b *bench) error {
@@ -61,15 +53,12 @@ func (b *bench) snapshotRun(ctx context.Context) (start, end float64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	session, err := side.open(ctx, nil)
+	c, err := openClaimer(ctx, side, nil)
 	if err != nil {
 		return 0, 0, err
 	}
 	if err := db.settle(ctx); err != nil {
 		return 0, 0, err
-	}
-	c := &slipwayConsumer{
-		slipwaySide: side, watcher: ignore, session: session, ends: make(chan []queue.Completion, slipwayFinishers),
 	}
 	warmUp, held := b.sizes.snapshot/12, b.sizes.snapshot
 	var claims []timedClaim
@@ -77,10 +66,11 @@ func (b *bench) snapshotRun(ctx context.Context) (start, end float64, err error)
 	working, enough := context.WithCancel(ctx)
 	defer enough()
 	group, groupCtx := errgroup.WithContext(working)
-	group.Go(func() error { return c.keep(groupCtx) })
-	group.Go(func() error { return c.finish(groupCtx) })
+	for _, loop := range []func(context.Context) error{side.keep, c.beat, c.finish} {
+		group.Go(func() error { return loop(groupCtx) })
+	}
 	group.Go(func() (err error) {
-		claims, err = c.claimTimed(groupCtx)
+		claims, err = c.claim(groupCtx, snapshotSlots)
 		return err
 	})
 	group.Go(func() error {
@@ -124,32 +114,6 @@ func pause(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// claimTimed claims until ctx ends.
-func (c *slipwayConsumer) claimTimed(ctx context.Context) (claims []timedClaim, err error) {
-	poll := time.NewTicker(slipwayPoll)
-	defer poll.Stop()
-	for {
-		begin := time.Now()
-		offers, err := c.queue.Claim(ctx, []queue.Idle{{Session: c.session, Slots: snapshotSlots}})
-		if err != nil {
-			return claims, err
-		}
-		if len(offers) > 0 {
-			claims = append(claims, timedClaim{at: begin, took: time.Since(begin).Seconds() * 1e3})
-			if err := c.work(ctx, offers); err != nil {
-				return claims, err
-			}
-			continue
-		}
-		select {
-		case <-c.queue.Wakes():
-		case <-poll.C:
-		case <-ctx.Done():
-			return claims, ctx.Err()
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,8 +82,9 @@ func runSubmitter(ctx context.Context, args []string, stdin io.Reader, stdout io
 	if err != nil {
 		return err
 	}
+	leave := inBackground(ctx, side.keep)
 	times, err := p.submit(ctx, side)
-	if err != nil {
+	if err := errors.Join(err, leave()); err != nil {
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(times)
