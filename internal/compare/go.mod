@@ -8,7 +8,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/riverqueue/river v0.51.1
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.1
-	github.com/slipway-build/slipway v0.0.0-00010101000000-000000000000
+	github.com/slipway-build/slipway v0.0.0
 	golang.org/x/sync v0.24.0
 )
 
