@@ -120,7 +120,7 @@ func submitClasses(t *testing.T, b *pgqueue.Backend, builds int) {
 		}
 	}
 	for _, batch := range [][]queue.NewBuild{all[:5], all[5:]} {
-		if err := b.Submit(t.Context(), batch, time.Time{}); err != nil {
+		if _, err := b.Submit(t.Context(), batch, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Maintain(t.Context(), queue.Rules{Limit: 10}, time.Time{}); err != nil {
@@ -177,18 +177,18 @@ func claimMany(ctx context.Context, b *pgqueue.Backend, got func(queue.Claimed))
 	if err != nil {
 		return err
 	}
-	ids := make([]queue.ClassID, len(classes))
+	reaches := make([]queue.Reach, len(classes))
 	for i, c := range classes {
-		ids[i] = c.ID
+		reaches[i] = queue.Reach{Class: c.ID, Floor: queue.NoFloor}
 	}
 	for {
-		heads, err := b.Probe(ctx, ids, 8)
+		heads, err := b.Probe(ctx, reaches, 8)
 		if err != nil || len(heads) == 0 {
 			return err
 		}
 		var demand []queue.Demand
 		for _, h := range heads {
-			d := queue.Demand{Class: h.Class}
+			d := queue.Demand{Reach: queue.Reach{Class: h.Class, Floor: queue.NoFloor}}
 			for range 1 + rand.IntN(4) {
 				d.Slots = append(d.Slots, session)
 			}

@@ -116,13 +116,12 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 		controller, running, queued = queue.NewID(), queue.NewID(), queue.NewID()
 	}
 	id := queue.AttemptID{Build: running, Epoch: 1}
-	retry := queue.Retry{Base: time.Second, Max: time.Minute}
-	rules := queue.Rules{Controller: controller, Grace: time.Minute, Retry: retry, Limit: 100}
+	rules := queue.Rules{Controller: controller, Grace: time.Minute, Avoid: avoid, KeepKeys: time.Hour, Retention: time.Hour, Limit: 100}
 	var now time.Time
 	return []operation{
-		{"Probe", func(ctx context.Context) error { _, err := b.Probe(ctx, []queue.ClassID{1, 2, 3}, 4); return err }},
+		{"Probe", func(ctx context.Context) error { _, err := b.Probe(ctx, reaches(1, 2, 3), 4); return err }},
 		{"Claim", func(ctx context.Context) error {
-			_, err := b.Claim(ctx, []queue.Demand{{Class: 2, Slots: []queue.SessionID{queue.SessionID(session)}}}, time.Second, now)
+			_, err := b.Claim(ctx, demand(2, queue.SessionID(session)), time.Second, now)
 			return err
 		}},
 		{"Accept", func(ctx context.Context) error {
@@ -134,7 +133,7 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			return err
 		}},
 		{"AppendLogs", func(ctx context.Context) error {
-			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 100, Data: []byte("more")}}, now)
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 100, Data: []byte("more")}}, logLimit, now)
 			return err
 		}},
 		{"Lease", func(ctx context.Context) error { _, err := b.Lease(ctx, id); return ignore(err, queue.ErrStaleLease) }},
@@ -178,17 +177,26 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 		}},
 		{"Maintain", func(ctx context.Context) error { _, err := b.Maintain(ctx, rules, now); return err }},
 		{"Finish", func(ctx context.Context) error {
-			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, avoid, now)
 			return err
 		}},
 		{"Cancel", func(ctx context.Context) error {
-			_, err := b.Cancel(ctx, "project0", queued, "", time.Second, now)
-			return ignore(err, queue.ErrNotFound)
+			_, err := b.Cancel(ctx, "project0", []queue.ID{queued}, "", time.Second, now)
+			return err
 		}},
 		{"Submit", func(ctx context.Context) error {
-			return b.Submit(ctx, []queue.NewBuild{{ID: queue.NewID(), Project: "p", Pool: "p1", RunTimeout: 1, MaxAttempts: 1}}, now)
+			_, err := b.Submit(ctx, []queue.NewBuild{{ID: queue.NewID(), Project: "p", Pool: "p1", RunTimeout: 1, MaxAttempts: 1}}, now)
+			return err
 		}},
 	}
+}
+
+func reaches(classes ...queue.ClassID) []queue.Reach {
+	all := make([]queue.Reach, len(classes))
+	for i, class := range classes {
+		all[i] = queue.Reach{Class: class, Floor: queue.NoFloor}
+	}
+	return all
 }
 
 // TestPlans checks that no statement reads a table whole that grows with the builds.

@@ -40,23 +40,23 @@ func TestLocksAreNotWaitedForLong(t *testing.T) {
 			return err
 		}},
 		{"Finish", running, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
-			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, avoid, now)
 			return err
 		}},
 		{"FinishWhileAppending", written, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
-			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, retry, now)
+			_, err := b.Finish(ctx, []queue.Completion{{AttemptID: id, Outcome: queue.Failed}}, avoid, now)
 			return err
 		}},
 		{"Cancel", running, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
-			_, err := b.Cancel(ctx, "project", id.Build, "", time.Second, now)
+			_, err := b.Cancel(ctx, "project", []queue.ID{id.Build}, "", time.Second, now)
 			return err
 		}},
 		{"Append", written, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
-			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 5, Data: []byte("more")}}, now)
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Offset: 5, Data: []byte("more")}}, logLimit, now)
 			return err
 		}},
 		{"FirstAppend", running, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
-			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Data: []byte("first")}}, now)
+			_, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: id, Data: []byte("first")}}, logLimit, now)
 			return err
 		}},
 		{"ReserveArtifact", running, func(ctx context.Context, b *pgqueue.Backend, id queue.AttemptID) error {
@@ -80,7 +80,7 @@ func TestLocksAreNotWaitedForLong(t *testing.T) {
 		s.impatient(&calls, test.name, 0, func(b *pgqueue.Backend) error { return test.call(t.Context(), b, test.id) })
 	}
 	s.impatient(&calls, "Cancel, when a connection was free", time.Second, func(b *pgqueue.Backend) error {
-		_, err := b.Cancel(t.Context(), "project", running.Build, "", time.Second, now)
+		_, err := b.Cancel(t.Context(), "project", []queue.ID{running.Build}, "", time.Second, now)
 		return err
 	})
 	calls.Wait()
@@ -132,7 +132,7 @@ func TestLockedBuildsArePassedOver(t *testing.T) {
 		t.Fatalf("Release returned %v, %v", done, err)
 	}
 	s.hold("build", first.Build)
-	claimed, err := s.Claim(t.Context(), []queue.Demand{{Class: 1, Slots: []queue.SessionID{s.session, s.session}}}, 0, now)
+	claimed, err := s.Claim(t.Context(), demand(1, s.session, s.session), 0, now)
 	if err != nil || len(claimed) != 1 || claimed[0].Build != second.Build {
 		t.Errorf("Claim returned %v, %v; want the second build", claimed, err)
 	}
@@ -159,13 +159,13 @@ func TestSameIDInAnOpenTransaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Submit(ctx, builds, now); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := b.Submit(ctx, builds, now); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("submit of an id that may be taken: %v, want a deadline", err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Submit(t.Context(), builds, now); err != nil {
+	if _, err := b.Submit(t.Context(), builds, now); err != nil {
 		t.Errorf("submit of an id that is free: %v", err)
 	}
 }
@@ -178,7 +178,7 @@ func TestCanceledCallerDoesNotWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var call sync.WaitGroup
 	var err error
-	call.Go(func() { _, err = b.Cancel(ctx, "project", id.Build, "", time.Second, now) })
+	call.Go(func() { _, err = b.Cancel(ctx, "project", []queue.ID{id.Build}, "", time.Second, now) })
 	s.waiting(1)
 	cancel()
 	call.Wait()

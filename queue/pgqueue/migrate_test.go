@@ -63,7 +63,7 @@ func TestMigrateAgain(t *testing.T) {
 	if err := b.Ping(t.Context()); !errors.Is(err, pgqueue.ErrOutdated) {
 		t.Errorf("Ping before Migrate: %v, want ErrOutdated", err)
 	}
-	if err := b.Submit(t.Context(), []queue.NewBuild{{ID: queue.NewID(), Project: "p"}}, now); !errors.Is(err, pgqueue.ErrOutdated) {
+	if _, err := b.Submit(t.Context(), []queue.NewBuild{{ID: queue.NewID(), Project: "p"}}, now); !errors.Is(err, pgqueue.ErrOutdated) {
 		t.Errorf("Submit before Migrate: %v, want ErrOutdated", err)
 	}
 	for range 3 {
@@ -233,7 +233,7 @@ func TestConstraints(t *testing.T) {
 	s := newStage(t)
 	offered, running, done := s.offered(), s.running(), s.running()
 	pending := queue.NewID()
-	s.must(s.Submit(t.Context(), []queue.NewBuild{{ID: pending, Project: "p", Pool: "new", RunTimeout: time.Hour, MaxAttempts: 3}}, now))
+	s.submit(queue.NewBuild{ID: pending, Project: "p", Pool: "new", RunTimeout: time.Hour, MaxAttempts: 3})
 	_, err := s.appendLog(t.Context(), running, 0, "log")
 	s.must(err)
 	_, err = s.ReserveArtifact(t.Context(), queue.NewArtifact{AttemptID: running, Name: "a"}, now)

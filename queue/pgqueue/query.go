@@ -22,6 +22,7 @@ import (
 // A database is what statements need of a *pgxpool.Pool. Every call borrows one connection and gives it back before it returns,
 // or when what it returned is closed; nothing here asks for a second one in between.
 type database interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	Begin(ctx context.Context) (pgx.Tx, error)
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }

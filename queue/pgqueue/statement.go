@@ -8,7 +8,9 @@ import (
 
 // statements are the backend's SQL for its schema. Each field is expanded once from the constant of the same name.
 type statements struct {
-	submit, submitIn                  string
+	gates, submitOne, submitPlain     statement
+	submitOneBounded, submitOneKeyed  statement
+	submitKeyed, known                statement
 	probe, probeFar, claim            string
 	accept, accepted, release         string
 	finish, finished                  string
@@ -36,8 +38,10 @@ func expand(names sqlqueue.Names) statements {
 	x := func(sql string) string {
 		return names.Expand(strings.ReplaceAll(sql, "{now}", "coalesce($1::timestamptz, statement_timestamp())"))
 	}
+	both := func(sql string) statement { return bothForms(x(sql)) }
 	return statements{
-		submit: x(submitSQL), submitIn: bunForm(x(submitSQL)),
+		gates: both(gatesSQL), submitPlain: both(submitPlainSQL), submitKeyed: both(submitKeyedSQL), known: both(knownSQL),
+		submitOne: both(submitOne("", "")), submitOneBounded: both(submitOne(bounded22, "")), submitOneKeyed: both(submitOne("", ifNew)),
 		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		finish: x(finishSQL), finished: x(finishedSQL),

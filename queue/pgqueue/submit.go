@@ -1,123 +1,338 @@
 package pgqueue
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// submitSQL inserts builds. It reads classes without locking them: a class that is just being made elsewhere counts as unknown. The
-// order is for submitters of the same ids, who wait for each other.
-const submitSQL = `
-INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, source_digest, source_size,
-	run_timeout, queue_timeout, max_attempts, created_at, expires_at)
-SELECT i.id, i.project, i.pool, i.labels, c.id, CASE WHEN c.id IS NULL THEN {held} ELSE {queued} END,
-	(extract(epoch FROM {now}) * 1000000)::bigint, nullif(i.spec, ''), nullif(i.source_digest, ''),
-	CASE WHEN i.source_digest <> '' THEN i.source_size END, i.run_timeout, nullif(i.queue_timeout, 0), i.max_attempts,
-	{now}, {now} + nullif(i.queue_timeout, 0) * interval '1 microsecond'
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[], $10::bigint[],
-	$11::bigint[]) AS i(id, project, pool, labels, spec, source_digest, source_size, run_timeout, queue_timeout, max_attempts)
-LEFT JOIN {schema}class c ON c.pool = i.pool AND c.labels = i.labels
-ORDER BY i.id`
+// submitOneSQL inserts a build. It finds out by itself what gatesSQL tells for several, and decides as gates.row does: one statement is
+// what most submits are made of.
+const submitOneSQL = `
+WITH added AS (
+	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, source_digest, source_size, run_timeout,
+		queue_timeout, max_attempts, backoff_base, backoff_max, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of,
+		created_at, scheduled_at, not_before, expires_at)
+	SELECT $2, $3, $4, $5, coalesce(n.class_id, CASE WHEN n.gated OR n.later THEN 0 END),
+		CASE WHEN n.class_id IS NULL OR n.gated OR n.later THEN {held} ELSE {queued} END,
+		(extract(epoch FROM n.begin) * 1000000)::bigint - $15::bigint * {step}, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+		$17, $18, $19, $20, n.now, CASE WHEN n.later THEN n.begin END, CASE WHEN n.later THEN n.begin END,
+		n.begin + $10::bigint * interval '1 microsecond'
+	FROM (
+		SELECT t.now, greatest(t.now, $21::timestamptz) AS begin, coalesce($21::timestamptz > t.now, false) AS later, c.id AS class_id,
+			$16::text <> '' OR EXISTS (SELECT FROM {schema}pool p WHERE p.name = $4 AND p.fair)
+				OR EXISTS (SELECT FROM {schema}project p WHERE p.name = $3 AND p.paused) AS gated
+		FROM (SELECT {now} AS now) t{bounded} LEFT JOIN {schema}class c ON c.pool = $4 AND c.labels = $5
+		OFFSET 0) n{new}
+	RETURNING class_id, state, rank, class_id > 0 AND not_before IS NOT NULL AS later
+), counted AS (
+	INSERT INTO {schema}stat_delta (project, day, submitted) SELECT $3, ({now} AT TIME ZONE 'UTC')::date, 1 FROM added
+)
+SELECT coalesce(class_id, 0), state, rank, coalesce(later, false) FROM added`
 
-// Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
-	c := columnsOf(builds)
-	ids := make([]pgtype.UUID, len(c.ids))
-	for i, id := range c.ids {
-		ids[i] = uuid(id)
-	}
-	_, err := b.change(ctx, b.sql.submit, present(now), ids, c.projects, c.pools, c.labels, c.specs, c.digests,
-		c.sizes, c.runTimeouts, c.queueTimeouts, c.attempts)
-	return stored(builds), taken(err)
+// Where a key may be known already, what is new is what nobody has.
+const ifNew = `
+	ON CONFLICT (project, idem_key) WHERE idem_key IS NOT NULL DO NOTHING`
+
+// bounded22 bounds the wait for whoever is inserting the same id. It is not for a caller's transaction, which would go on with that limit.
+const bounded22 = ` CROSS JOIN (SELECT set_config('lock_timeout', $22, true)) l`
+
+// submitOne returns submitOneSQL with one of these, or neither, in its place.
+func submitOne(bounded, onConflict string) string {
+	step := strconv.FormatInt(queue.PriorityStep.Microseconds(), 10)
+	return strings.NewReplacer("{bounded}", bounded, "{new}", onConflict, "{step}", step).Replace(submitOneSQL)
 }
 
-// Submit adds builds in a transaction of the caller's own and returns their ids in the order of params: they are there if the
-// transaction commits, and no worker sees them before. tx is a *sql.Tx, a bun.Tx or a bun.DB on the database of q's backend, over any
-// driver; q must have been made with a [Backend] of this package. After the commit, call [queue.Queue.Wake], to save the
-// builds the wait for the next poll.
-//
-// Submit takes no lock that another submitter waits for, unless both submit the same id, so that a long transaction holds up nobody.
-// The database ends a transaction in which a statement has failed; an error of [queue.ErrInvalid] comes before any statement.
-//
-// Errors: [queue.ErrInvalid]; [queue.ErrConflict] if an id is taken.
-func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.Params) ([]queue.ID, error) {
-	b, ok := q.Backend().(*Backend)
-	if !ok {
-		return nil, fmt.Errorf("pgqueue: submit: the queue's backend is a %T, not a *pgqueue.Backend", q.Backend())
+// oneColumns returns the arguments of submitOneSQL, in forms that every driver takes.
+func oneColumns(n *queue.NewBuild, now time.Time) []any {
+	var digest, hash []byte
+	var size, queueTimeout *int64
+	if n.Source != nil {
+		digest, size = n.Source.Digest[:], &n.Source.Size
 	}
-	return q.SubmitBy(params, func(builds []queue.NewBuild) ([]queue.Submitted, error) {
-		return stored(builds), b.submitIn(ctx, tx, builds)
+	if n.QueueTimeout > 0 {
+		queueTimeout = new(n.QueueTimeout.Microseconds())
+	}
+	if n.IdempotencyKey != "" {
+		hash = n.IdempotencyHash[:]
+	}
+	return []any{
+		present(now), uuid(n.ID), n.Project, n.Pool, n.Labels.String(), orNull(n.Spec), digest, size, n.RunTimeout.Microseconds(),
+		queueTimeout, n.MaxAttempts, n.Backoff.Base.Microseconds(), n.Backoff.Max.Microseconds(), n.RetryFailed, n.Priority,
+		n.ConcurrencyKey, nonEmpty(n.IdempotencyKey), hash, nonEmpty(sqlqueue.FormatMetadata(n.Metadata)),
+		pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()}, present(n.NotBefore),
+	}
+}
+
+func orNull(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+func nonEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// submitManySQL inserts builds of which Go has decided where they go. The arrays of what few builds have may be empty: what an array has no
+// element for is null.
+const submitManySQL = `
+	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, run_timeout, max_attempts, backoff_base, backoff_max,
+		created_at, source_digest, source_size, queue_timeout, expires_at, retry_failed, priority, limit_key, idem_key, idem_hash, metadata,
+		retry_of, scheduled_at, not_before)
+	SELECT i.id, i.project, i.pool, i.labels, nullif(i.class_id, -1), i.state, i.rank, nullif(i.spec, ''), i.run_timeout, i.max_attempts,
+		i.backoff_base, i.backoff_max, {now}, nullif(i.source_digest, ''), CASE WHEN i.source_digest <> '' THEN i.source_size END,
+		nullif(i.queue_timeout, 0), CASE WHEN i.queue_timeout > 0 THEN {now} + i.expires_in * interval '1 microsecond' END,
+		coalesce(i.retry_failed, false), coalesce(i.priority, 0), coalesce(i.limit_key, ''), nullif(i.idem_key, ''), nullif(i.idem_hash, ''),
+		nullif(i.metadata, ''), nullif(i.retry_of, '00000000-0000-0000-0000-000000000000'), {now} + nullif(i.later_by, 0) * interval '1 microsecond',
+		{now} + nullif(i.later_by, 0) * interval '1 microsecond'
+	FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::smallint[], $8::bigint[], $9::bytea[], $10::bigint[],
+			$11::int[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bigint[], $16::bigint[], $17::bigint[], $18::boolean[],
+			$19::smallint[], $20::text[], $21::text[], $22::bytea[], $23::text[], $24::uuid[], $25::bigint[])
+		AS i(id, project, pool, labels, class_id, state, rank, spec, run_timeout, max_attempts, backoff_base, backoff_max, source_digest,
+			source_size, queue_timeout, expires_in, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of, later_by)`
+
+// submitPlainSQL knows how many builds of each project there are, because it inserts all of them or fails.
+const submitPlainSQL = `
+WITH counted AS (
+	INSERT INTO {schema}stat_delta (project, day, submitted)
+	SELECT n.project, ({now} AT TIME ZONE 'UTC')::date, n.builds FROM unnest($26::text[], $27::bigint[]) AS n(project, builds)
+)` + submitManySQL
+
+// submitKeyedSQL returns those that it has inserted: the rest have keys that are known.
+const submitKeyedSQL = `
+WITH added AS (` + submitManySQL + ifNew + `
+	RETURNING id, project
+), counted AS (
+	INSERT INTO {schema}stat_delta (project, day, submitted)
+	SELECT project, ({now} AT TIME ZONE 'UTC')::date, count(*) FROM added GROUP BY project
+)
+SELECT id::text FROM added`
+
+// knownSQL returns the builds that have keys: by a statement of its own, to see what was committed while the insert waited for it.
+const knownSQL = `
+SELECT k.place::int, b.id::text, b.idem_hash
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(project, key, place)
+JOIN {schema}build b ON b.project = k.project AND b.idem_key = k.key
+WHERE b.idem_key IS NOT NULL`
+
+// Submit implements [queue.Transitions].
+func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	if !anyKey(builds) {
+		return b.submitOwn(ctx, builds, now)
+	}
+	done, err = b.submitKeysOwn(ctx, builds, now)
+	if errors.Is(err, queue.ErrConflict) {
+		// The id may have been taken by a submit of the same key, which was not there yet when this one looked for the key.
+		done, err = b.submitKeysOwn(ctx, builds, now)
+	}
+	return done, err
+}
+
+// submitOwn submits builds without keys on connections of the pool.
+func (b *Backend) submitOwn(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	if len(builds) != 1 {
+		return b.submitPlain(ctx, ownRunner{b}, builds, now)
+	}
+	return b.submitOne(ctx, quickRunner{b.db}, b.sql.submitOneBounded, &builds[0], now, serverLimit{ctx})
+}
+
+// submitKeysOwn submits builds with keys on a connection of the pool. A single one needs no transaction: either it is inserted, or nothing is.
+func (b *Backend) submitKeysOwn(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
+	if len(builds) == 1 {
+		return b.submitKeys(ctx, ownRunner{b}, builds, now)
+	}
+	err = b.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		done, err = b.submitKeys(ctx, pgxRunner{tx}, builds, now)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return done, nil
+}
+
+// submitOne inserts a build. It returns nothing if the build has a key that is known.
+func (b *Backend) submitOne(
+	ctx context.Context, on runner, sql statement, n *queue.NewBuild, now time.Time, more ...any,
+) (done []queue.Submitted, err error) {
+	err = on.run(ctx, sql, append(oneColumns(n, now), more...), func(scan scanner) error {
+		s := queue.Submitted{ID: n.ID}
+		var class queue.ClassID
+		var state sqlqueue.State
+		var later bool
+		err := scan(&class, (*int16)(&state), &s.Rank, &later)
+		if state == sqlqueue.Queued {
+			s.Class = class
+		} else {
+			s.Waiting = !later
+		}
+		done = append(done, s)
+		return err
+	})
+	if err != nil {
+		return nil, taken(err)
+	}
+	return done, nil
+}
+
+// submitPlain inserts builds without keys.
+func (b *Backend) submitPlain(ctx context.Context, on runner, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	g, err := b.gates(ctx, on, builds, now)
+	if err != nil {
+		return nil, err
+	}
+	rows := g.rows(builds)
+	args := manyColumns(rows, g.now)
+	projects, counts := perProject(rows)
+	if err := on.run(ctx, b.sql.submitPlain, append(args, projects, counts), noRows); err != nil {
+		return nil, taken(err)
+	}
+	placed := make(map[queue.ID]queue.Submitted, len(rows))
+	for i := range rows {
+		placed[rows[i].ID] = rows[i].submitted()
+	}
+	done := make([]queue.Submitted, len(builds))
+	for i := range builds {
+		done[i] = placed[builds[i].ID]
+	}
+	return done, nil
+}
+
+// submitKeys inserts those builds whose keys are not known.
+func (b *Backend) submitKeys(ctx context.Context, on runner, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	fresh, first, err := firstOfKeys(builds)
+	if err != nil {
+		return nil, err
+	}
+	placed := make(map[queue.ID]queue.Submitted, len(fresh)) // by the ids that were asked for
+	for len(fresh) > 0 {
+		if err := b.insertNew(ctx, on, fresh, now, placed); err != nil {
+			return nil, err
+		}
+		isPlaced := func(n queue.NewBuild) bool { _, ok := placed[n.ID]; return ok }
+		if fresh = slices.DeleteFunc(fresh, isPlaced); len(fresh) == 0 {
+			break
+		}
+		if err := b.findKnown(ctx, on, fresh, placed); err != nil {
+			return nil, err
+		}
+		fresh = slices.DeleteFunc(fresh, isPlaced) // what is left was forgotten in between
+	}
+	done := make([]queue.Submitted, len(builds))
+	for i := range builds {
+		done[i] = placed[builds[first[i]].ID]
+		if first[i] != i {
+			done[i] = queue.Submitted{ID: done[i].ID}
+		}
+	}
+	return done, nil
+}
+
+// insertNew inserts builds unless their keys are known, and notes those that it has inserted.
+func (b *Backend) insertNew(
+	ctx context.Context, on runner, builds []queue.NewBuild, now time.Time, placed map[queue.ID]queue.Submitted,
+) error {
+	if len(builds) == 1 {
+		done, err := b.submitOne(ctx, on, b.sql.submitOneKeyed, &builds[0], now)
+		for _, s := range done {
+			placed[s.ID] = s
+		}
+		return err
+	}
+	g, err := b.gates(ctx, on, builds, now)
+	if err != nil {
+		return err
+	}
+	rows := make(map[queue.ID]newRow, len(builds))
+	sorted := g.rows(builds)
+	for _, r := range sorted {
+		rows[r.ID] = r
+	}
+	err = on.run(ctx, b.sql.submitKeyed, manyColumns(sorted, g.now), func(scan scanner) error {
+		var id queue.ID
+		if err := scan((*idText)(&id)); err != nil {
+			return err
+		}
+		r := rows[id]
+		placed[id] = r.submitted()
+		return nil
+	})
+	return taken(err)
+}
+
+// findKnown finds the builds that were submitted with the keys of these before, and notes them.
+func (b *Backend) findKnown(ctx context.Context, on runner, builds []queue.NewBuild, placed map[queue.ID]queue.Submitted) error {
+	projects, keys := make([]string, len(builds)), make([]string, len(builds))
+	for i, n := range builds {
+		projects[i], keys[i] = n.Project, n.IdempotencyKey
+	}
+	return on.run(ctx, b.sql.known, []any{projects, keys}, func(scan scanner) error {
+		var place int
+		var hash []byte
+		var id queue.ID
+		if err := scan(&place, (*idText)(&id), &hash); err != nil {
+			return err
+		}
+		n := &builds[place-1]
+		if !bytes.Equal(hash, n.IdempotencyHash[:]) {
+			return fmt.Errorf("idempotency key %q of build %v: %w", n.IdempotencyKey, id, queue.ErrConflict)
+		}
+		placed[n.ID] = queue.Submitted{ID: id}
+		return nil
 	})
 }
 
-// submitIn sends the statement with its values written into it, which is a form that every driver takes.
-func (b *Backend) submitIn(ctx context.Context, tx bun.IConn, builds []queue.NewBuild) error {
-	ctx, cancel := b.bounded(ctx)
-	defer cancel()
-	c := columnsOf(builds)
-	ids := make([]string, len(c.ids))
-	for i, id := range c.ids {
-		ids[i] = id.String()
-	}
-	args := []any{nil}
-	for _, column := range []any{
-		ids, c.projects, c.pools, c.labels, c.specs, c.digests, c.sizes, c.runTimeouts, c.queueTimeouts, c.attempts,
-	} {
-		args = append(args, pgdialect.Array(column))
-	}
-	_, err := b.bun.NewRaw(b.sql.submitIn, args...).Conn(tx).Exec(ctx)
-	return taken(explain(err))
+func anyKey(builds []queue.NewBuild) bool {
+	return slices.ContainsFunc(builds, func(n queue.NewBuild) bool { return n.IdempotencyKey != "" })
 }
 
-func stored(builds []queue.NewBuild) []queue.Submitted {
-	done := make([]queue.Submitted, len(builds))
+// firstOfKeys returns the builds without those whose key another one before them has, and, for each of all builds, which that is: itself,
+// if none.
+func firstOfKeys(builds []queue.NewBuild) (fresh []queue.NewBuild, first []int, err error) {
+	type key struct{ project, key string }
+	seen := make(map[key]int)
+	first = make([]int, len(builds))
 	for i, n := range builds {
-		done[i].ID = n.ID
-	}
-	return done
-}
-
-// columns are builds as arguments of submitSQL. None of them holds nulls: an empty spec or digest, and a queue timeout of zero,
-// stand for none.
-type columns struct {
-	ids                        []queue.ID
-	projects, pools, labels    []string
-	specs, digests             [][]byte
-	sizes                      []int64
-	runTimeouts, queueTimeouts []int64
-	attempts                   []int64
-}
-
-func columnsOf(builds []queue.NewBuild) columns {
-	var c columns
-	for _, n := range builds {
-		digest, size := []byte{}, int64(0)
-		if n.Source != nil {
-			digest, size = n.Source.Digest[:], n.Source.Size
+		first[i] = i
+		if n.IdempotencyKey != "" {
+			k := key{n.Project, n.IdempotencyKey}
+			if earlier, ok := seen[k]; ok {
+				if builds[earlier].IdempotencyHash != n.IdempotencyHash {
+					return nil, nil, fmt.Errorf("idempotency key %q comes twice: %w", n.IdempotencyKey, queue.ErrConflict)
+				}
+				first[i] = earlier
+				continue
+			}
+			seen[k] = i
 		}
-		c.ids = append(c.ids, n.ID)
-		c.projects = append(c.projects, n.Project)
-		c.pools = append(c.pools, n.Pool)
-		c.labels = append(c.labels, n.Labels.String())
-		c.specs = append(c.specs, append([]byte{}, n.Spec...))
-		c.digests = append(c.digests, digest)
-		c.sizes = append(c.sizes, size)
-		c.runTimeouts = append(c.runTimeouts, n.RunTimeout.Microseconds())
-		c.queueTimeouts = append(c.queueTimeouts, n.QueueTimeout.Microseconds())
-		c.attempts = append(c.attempts, int64(n.MaxAttempts))
+		fresh = append(fresh, n)
 	}
-	return c
+	return fresh, first, nil
+}
+
+// byKey is the order in which builds are inserted.
+func byKey(x, y *queue.NewBuild) int {
+	return cmp.Or(strings.Compare(x.Project, y.Project), strings.Compare(x.IdempotencyKey, y.IdempotencyKey), bytes.Compare(x.ID[:], y.ID[:]))
 }
 
 // taken tells an id that is taken from every other error.
@@ -126,14 +341,4 @@ func taken(err error) error {
 		return fmt.Errorf("%w: %w", queue.ErrConflict, err)
 	}
 	return err
-}
-
-var parameter = regexp.MustCompile(`\$([0-9]+)`)
-
-// bunForm turns the parameters of a statement, $1, $2, …, into those of bun, ?0, ?1, ….
-func bunForm(sql string) string {
-	return parameter.ReplaceAllStringFunc(sql, func(p string) string {
-		n, _ := strconv.Atoi(p[1:])
-		return "?" + strconv.Itoa(n-1)
-	})
 }

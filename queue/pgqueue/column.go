@@ -1,0 +1,109 @@
+package pgqueue
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/slipway-build/slipway/internal/sqlqueue"
+)
+
+// manyColumns returns the arguments of submitManySQL.
+func manyColumns(rows []newRow, now time.Time) []any {
+	return []any{
+		present(now),
+		column(rows, func(r *newRow) pgtype.UUID { return uuid(r.ID) }),
+		column(rows, func(r *newRow) string { return r.Project }),
+		column(rows, func(r *newRow) string { return r.Pool }),
+		column(rows, func(r *newRow) string { return r.labels }),
+		column(rows, func(r *newRow) int32 {
+			if r.class == nil {
+				return -1
+			}
+			return int32(*r.class)
+		}),
+		column(rows, func(r *newRow) int16 { return int16(r.state) }),
+		column(rows, func(r *newRow) int64 { return r.rank }),
+		column(rows, func(r *newRow) []byte { return append([]byte{}, r.Spec...) }),
+		column(rows, func(r *newRow) int64 { return r.RunTimeout.Microseconds() }),
+		column(rows, func(r *newRow) int32 { return int32(r.MaxAttempts) }),
+		column(rows, func(r *newRow) int64 { return r.Backoff.Base.Microseconds() }),
+		column(rows, func(r *newRow) int64 { return r.Backoff.Max.Microseconds() }),
+		rareBytes(rows, func(r *newRow) []byte {
+			if r.Source == nil {
+				return []byte{}
+			}
+			return r.Source.Digest[:]
+		}),
+		rare(rows, func(r *newRow) int64 {
+			if r.Source == nil {
+				return 0
+			}
+			return r.Source.Size
+		}),
+		rare(rows, func(r *newRow) int64 { return r.QueueTimeout.Microseconds() }),
+		rare(rows, func(r *newRow) int64 { return r.since(r.ends) }),
+		rare(rows, func(r *newRow) bool { return r.RetryFailed }),
+		rare(rows, func(r *newRow) int16 { return int16(r.Priority) }),
+		rare(rows, func(r *newRow) string { return r.ConcurrencyKey }),
+		rare(rows, func(r *newRow) string { return r.IdempotencyKey }),
+		rareBytes(rows, func(r *newRow) []byte {
+			if r.IdempotencyKey == "" {
+				return []byte{}
+			}
+			return r.IdempotencyHash[:]
+		}),
+		rare(rows, func(r *newRow) string { return sqlqueue.FormatMetadata(r.Metadata) }),
+		rare(rows, func(r *newRow) pgtype.UUID { return pgtype.UUID{Bytes: r.RetryOf, Valid: !r.RetryOf.IsZero()} }),
+		rare(rows, func(r *newRow) int64 { return r.since(r.later) }),
+	}
+}
+
+// since returns how many microseconds after the insert a time is; zero for none.
+func (r *newRow) since(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Sub(r.now).Microseconds()
+}
+
+func column[T any](rows []newRow, value func(*newRow) T) []T {
+	all := make([]T, len(rows))
+	for i := range rows {
+		all[i] = value(&rows[i])
+	}
+	return all
+}
+
+// rare is column for what few builds have: it is empty if none has.
+func rare[T comparable](rows []newRow, value func(*newRow) T) []T {
+	var none T
+	all := column(rows, value)
+	for _, v := range all {
+		if v != none {
+			return all
+		}
+	}
+	return all[:0]
+}
+
+func rareBytes(rows []newRow, value func(*newRow) []byte) [][]byte {
+	all := column(rows, value)
+	for _, v := range all {
+		if len(v) > 0 {
+			return all
+		}
+	}
+	return all[:0]
+}
+
+// perProject counts builds.
+func perProject(rows []newRow) (projects []string, counts []int64) {
+	for i := range rows { // which are in order of project
+		if i == 0 || rows[i].Project != rows[i-1].Project {
+			projects, counts = append(projects, rows[i].Project), append(counts, 0)
+		}
+		counts[len(counts)-1]++
+	}
+	return projects, counts
+}
