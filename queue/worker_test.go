@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -82,9 +83,25 @@ func TestWorkerOutcomes(t *testing.T) {
 		"success": {func(context.Context, *queue.Job) error { return nil }, nil, queue.Succeeded, ""},
 		"error":   {func(context.Context, *queue.Job) error { return errors.New("no\nroom") }, nil, queue.Failed, "no room"},
 		"panic":   {func(context.Context, *queue.Job) error { panic("oh") }, nil, queue.Failed, "panic: oh"},
+		"try again": {func(_ context.Context, job *queue.Job) error {
+			if job.Attempt < 2 {
+				return fmt.Errorf("disk: %w", queue.ErrTryAgain)
+			}
+			return nil
+		}, nil, queue.Succeeded, ""},
 		"too often": {func(context.Context, *queue.Job) error {
 			return queue.ErrTryAgain
 		}, func(p *queue.Params) { p.MaxAttempts = 2 }, queue.Lost, "try again"},
+		"retry of a failure": {func(_ context.Context, job *queue.Job) error {
+			if job.Attempt < 3 {
+				return errors.New("flaky")
+			}
+			return nil
+		}, func(p *queue.Params) { p.RetryFailed = true }, queue.Succeeded, ""},
+		"run timeout": {func(ctx context.Context, _ *queue.Job) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, func(p *queue.Params) { p.RunTimeout = time.Minute }, queue.TimedOut, "ran longer than its run timeout"},
 		"typed": {queue.JSON(func(_ context.Context, _ *queue.Job, spec struct{ N int }) error {
 			return fmt.Errorf("n is %d", spec.N)
 		}), nil, queue.Failed, "n is 7"},
@@ -189,6 +206,25 @@ func TestWorkerLog(t *testing.T) {
 			attempts, err := q.Attempts(t.Context(), "p", id)
 			if err != nil || !attempts[0].LogComplete || attempts[0].LogLength != int64(len(big)+6) {
 				t.Errorf("log at the end: %+v, %v", attempts[0], err)
+			}
+		})
+	})
+}
+
+func TestWorkerLogIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New(memqueue.New(), quiet(func(o *queue.Options) { o.LogLines = 10 }))
+		_ = work(t, q, nil, func(_ context.Context, job *queue.Job) error {
+			for range 100 {
+				fmt.Fprintln(job.Log(), "line")
+			}
+			return nil
+		}, func() {
+			id := submit(t, q, nil)
+			settle(t, q, id, queue.Succeeded)
+			page, err := q.ReadLog(t.Context(), "p", queue.AttemptID{Build: id}, 0, 1000)
+			if err != nil || !page.Cut || strings.Count(string(page.Data), "\n") != 10 {
+				t.Errorf("log: %+v, %v", page, err)
 			}
 		})
 	})
