@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -107,6 +108,26 @@ func (s *subject) writes(
 			_, err := s.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: running, Name: "other"}, s.now)
 			return err
 		},
+		"Admit": func(ctx context.Context) error {
+			_, err := s.Admit(ctx, queue.Lane{}, 10, s.now)
+			return err
+		},
+		"ChangePool": func(ctx context.Context) error {
+			return s.ChangePool(ctx, builds[0].Pool, queue.PoolChange{Paused: new(true), Fair: new(true)})
+		},
+		"ChangeProject": func(ctx context.Context) error {
+			return s.ChangeProject(ctx, builds[0].Project, queue.ProjectChange{Paused: new(true)})
+		},
+		"SetLimit": func(ctx context.Context) error {
+			return s.SetLimit(ctx, queue.Limit{Project: builds[0].Project, Key: "key", Max: 1})
+		},
+		"Serve": func(ctx context.Context) error { return s.Serve(ctx, []queue.ClassID{class}, time.Hour, s.now) },
+		"ClosedLogs": func(ctx context.Context) error {
+			_, err := s.ClosedLogs(ctx, 10, time.Hour, s.now)
+			return err
+		},
+		"ArchiveLog":      func(ctx context.Context) error { return s.ArchiveLog(ctx, running) },
+		"ReleaseArtifact": func(ctx context.Context) error { return s.ReleaseArtifact(ctx, running, "name", s.now) },
 		"CommitArtifact": func(ctx context.Context) error {
 			_, err := s.CommitArtifact(ctx, running, "name", s.now)
 			return err
@@ -130,6 +151,14 @@ func (s *subject) reads(b queue.NewBuild, running queue.AttemptID) map[string]fu
 		"Attempts": func(ctx context.Context) error { _, err := s.Attempts(ctx, b.Project, b.ID); return err },
 		"Classes":  func(ctx context.Context) error { _, err := s.Classes(ctx, 0, 10); return err },
 		"Specs":    func(ctx context.Context) error { _, err := s.Specs(ctx, []queue.ID{b.ID}); return err },
-		"Ping":     s.Ping,
+		"Pools":    func(ctx context.Context) error { _, err := s.Pools(ctx); return err },
+		"Projects": func(ctx context.Context) error { _, err := s.Projects(ctx, "", 10); return err },
+		"Limits":   func(ctx context.Context) error { _, err := s.Limits(ctx, b.Project, "", 10); return err },
+		"Stats": func(ctx context.Context) error {
+			_, err := s.Stats(ctx, b.Project, today(s.now), today(s.now))
+			return err
+		},
+		"Explain": func(ctx context.Context) error { _, err := s.Explain(ctx, b.Project, b.ID, s.now); return err },
+		"Ping":    s.Ping,
 	}
 }

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"maps"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -297,6 +298,37 @@ var maintainCases = []testCase{
 			}
 			if len(rows) != 1 || !rows[0].StartedAt.Equal(got.StartedAt) || !rows[0].EndedAt.Equal(got.FinishedAt) {
 				s.Errorf("attempts are %+v, build is %s", rows, describe(got))
+			}
+		},
+	},
+	{
+		"Heads",
+		"Maintain returns the classes in which builds were queued, each with the lowest rank of those.",
+		func(s *subject) {
+			made, released, scheduled, bystander := s.drafts(2), s.drafts(2), s.drafts(2), s.drafts(1)
+			want := make(map[queue.ClassID]int64)
+			s.queued(released[0])
+			lowest := released[0].Rank(s.now)
+			s.offered(released[0], s.worker())
+			s.queued(released[1], scheduled[0], bystander[0])
+			s.offered(scheduled[0], s.worker()) // known now, and empty
+			s.cancel(scheduled[0], queue.Canceled)
+			scheduled[1] = s.at(scheduled[1], offerTime)
+			s.submit(scheduled[1])
+			s.pass(offerTime)
+			s.submit(made...)
+			first := made[0].Rank(s.now)
+			s.pass(time.Second)
+			done := s.maintain(s.rules())
+			want[s.class(released[0].Pool, released[0].Labels)] = lowest
+			want[s.class(scheduled[0].Pool, scheduled[0].Labels)] = scheduled[1].NotBefore.UnixMicro()
+			want[s.class(made[0].Pool, made[0].Labels)] = first
+			got := make(map[queue.ClassID]int64)
+			for _, h := range done.Heads {
+				got[h.Class] = h.Rank
+			}
+			if len(done.Heads) != len(want) || !maps.Equal(got, want) {
+				s.Errorf("Maintain returned heads %v, want ranks %v", done.Heads, want)
 			}
 		},
 	},

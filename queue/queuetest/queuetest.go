@@ -30,12 +30,19 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		{"Sweep", sweepCases},
 		{"Adopt", adoptCases},
 		{"Log", logCases},
+		{"LogLimit", logLimitCases},
+		{"Archive", archiveCases},
 		{"Artifact", artifactCases},
+		{"Quota", quotaCases},
 		{"Record", recordCases},
+		{"Stats", statsCases},
+		{"Explain", explainCases},
+		{"Retention", retentionCases},
 		{"Table", tableCases()},
 		{"Concurrency", concurrencyCases},
 		{"Race", raceCases},
 		{"Context", contextCases},
+		{"Waker", wakerCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

@@ -119,6 +119,81 @@ var recordCases = []testCase{
 		},
 	},
 	{
+		"ListByWorker",
+		"A filter lists the builds that a worker holds, or held last.",
+		func(s *subject) {
+			builds := s.drafts(5)
+			builds[4].MaxAttempts = 2
+			s.queued(builds...)
+			first, second := s.facts(), s.facts()
+			session := s.open(first)
+			s.ends(report(s.running(builds[0], session), queue.Succeeded), queue.Succeeded)
+			s.running(builds[1], session)
+			s.releases(s.offered(builds[2], session))
+			s.running(builds[2], s.open(second))
+			s.releases(s.offered(builds[3], s.open(second)))
+			want := func(worker string, states []queue.State, want ...queue.NewBuild) {
+				s.Helper()
+				filter := queue.Filter{Project: "project", Worker: worker, States: states, Limit: 10}
+				s.wantIDs("builds of "+worker, listed(s.list(filter)), newestFirst(want))
+			}
+			want(first.Worker, nil, builds[:2]...)
+			want(second.Worker, nil, builds[2:4]...)
+			want("nobody", nil)
+			want(first.Worker, []queue.State{queue.Succeeded, queue.Pending}, builds[0])
+			want(second.Worker, []queue.State{queue.Pending}, builds[3])
+		},
+	},
+	{
+		"ListAllProjects",
+		"A filter with AllProjects lists the builds of all projects, by the same order and filters as that of one.",
+		func(s *subject) {
+			builds, others := s.between(4)
+			all := slices.Concat(builds, others)
+			s.queued(all...)
+			session := s.worker()
+			held := s.claimIDs(builds[0], session, session, session)
+			s.cancel(others[3], queue.Canceled)
+			s.wantIDs("all", listed(s.list(queue.Filter{AllProjects: true, Limit: 100})), newestFirst(all))
+			s.wantIDs("first page", listed(s.list(queue.Filter{AllProjects: true, Limit: 3})), newestFirst(all)[:3])
+			s.wantIDs("next page", listed(s.list(queue.Filter{AllProjects: true, Limit: 3, Before: newestFirst(all)[2]})), newestFirst(all)[3:6])
+			s.wantIDs("ended", listed(s.list(queue.Filter{AllProjects: true, States: []queue.State{queue.Canceled}, Limit: 10})), ids(others[3:]))
+			worker := s.get(builds[0]).Worker
+			got := listed(s.list(queue.Filter{AllProjects: true, Worker: worker, Pool: builds[0].Pool, Limit: 10}))
+			s.wantIDs("of a worker", sorted(got), sorted(held))
+			s.wantIDs("one project", listed(s.list(queue.Filter{Project: "another", Limit: 10})), newestFirst(others))
+		},
+	},
+	{
+		"ListSince",
+		"Since and Before bound a list: only builds with ids from Since on, and below Before.",
+		func(s *subject) {
+			builds := s.drafts(10)
+			s.submit(builds...)
+			s.cancel(builds[5], queue.Canceled)
+			all := newestFirst(builds)
+			for _, c := range []struct {
+				since, before int // of builds, from the oldest on; -1: none
+				want          []queue.ID
+			}{
+				{0, -1, all}, {3, -1, all[:7]}, {9, -1, all[:1]}, {-1, 0, nil}, {3, 7, all[3:7]}, {3, 4, all[6:7]}, {4, 4, nil}, {5, 3, nil},
+			} {
+				filter := queue.Filter{Project: "project", Limit: 100}
+				if c.since >= 0 {
+					filter.Since = sorted(ids(builds))[c.since]
+				}
+				if c.before >= 0 {
+					filter.Before = sorted(ids(builds))[c.before]
+				}
+				s.wantIDs("list", listed(s.list(filter)), c.want)
+				filter.States = []queue.State{queue.Canceled}
+				s.wantIDs("list of the canceled", listed(s.list(filter)), slices.DeleteFunc(slices.Clone(c.want), func(id queue.ID) bool { return id != builds[5].ID }))
+				filter = queue.Filter{AllProjects: true, Since: filter.Since, Before: filter.Before, Limit: 100}
+				s.wantIDs("list of all projects", listed(s.list(filter)), c.want)
+			}
+		},
+	},
+	{
 		"Held",
 		"Builds that are held and builds that are queued are both Pending.",
 		func(s *subject) {

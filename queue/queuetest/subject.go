@@ -104,6 +104,15 @@ func (s *subject) drafts(n int) []queue.NewBuild {
 	return builds
 }
 
+// apart returns builds, each alone in its class.
+func (s *subject) apart(n int) []queue.NewBuild {
+	builds := make([]queue.NewBuild, n)
+	for i := range builds {
+		builds[i] = s.draft()
+	}
+	return builds
+}
+
 // submit submits builds in a moment of their own, and returns what became of each.
 func (s *subject) submit(builds ...queue.NewBuild) []queue.Submitted {
 	s.Helper()
