@@ -1,0 +1,122 @@
+package faultcalls
+
+import "github.com/slipway-build/slipway/queue"
+
+// A Course is how a call goes on a scene when nothing fails.
+type Course struct {
+	*Scene
+	call                    *Call
+	before, after, repeated Rows
+	first, second           Answer
+	again                   bool // whether Check has made the call again from where it began
+}
+
+// Course sets the scene, makes a call twice, and sets the scene again.
+func (s *Scene) Course(c *Call) *Course {
+	s.Helper()
+	s.set(c)
+	o := &Course{Scene: s, call: c, before: s.rows()}
+	o.first = o.Make(s.Backend)
+	o.after = s.rows()
+	o.second = o.Make(s.Backend)
+	o.repeated = s.rows()
+	if o.first.Err != nil {
+		s.Fatalf("nothing fails, and it returned %v", o.first.Err)
+	}
+	if !c.anew && !o.repeated.equal(o.after) {
+		s.Errorf("repeating the call changes something:\n%s", diff(o.after, o.repeated))
+	}
+	s.reset()
+	return o
+}
+
+// Changes reports whether the call changes anything.
+func (o *Course) Changes() bool { return !o.before.equal(o.after) }
+
+// Make makes the call on a backend of the scene's database.
+func (o *Course) Make(b queue.Backend) Answer {
+	result, err := o.call.make(o.Context(), o.Scene, b)
+	return Answer{err, result}
+}
+
+// Check looks at what is stored after a fault, makes the call again without one, looks again, and resets the scene. It reports whether
+// the change had been made.
+func (o *Course) Check(a Answer, fault Fault) (made bool) {
+	o.Helper()
+	if a.Err == nil && !a.same(o.first) || a.Err != nil && !fault.Unknown(a.Err) {
+		o.Errorf("%v: it returned %v", fault, a)
+	}
+	between := o.sane(o.before, fault)
+	answer, rows := o.first, o.after
+	switch {
+	case between.equal(o.before):
+		if a.Err == nil && o.Changes() {
+			o.Errorf("%v: it returned no error, and did nothing", fault)
+		}
+		if o.again && !o.Failed() && !o.call.InSteps {
+			return false // from the same rows the same would follow
+		}
+		o.again = true
+	case between.equal(o.after):
+		made = true
+		answer, rows = o.second, o.repeated
+	case !o.call.InSteps:
+		o.Errorf("%v: it made a part of its changes:\n%s", fault, diff(o.after, between))
+	}
+	again := o.Make(o.Backend)
+	if o.call.InSteps {
+		o.checkCounts(a, again, fault)
+	} else if !again.same(answer) {
+		o.Errorf("%v: made again, it returned %v; want %v", fault, again, answer)
+	}
+	if now := o.sane(between, fault); !now.equal(rows) {
+		o.Errorf("%v: made again, it did not do what it should:\n%s", fault, diff(rows, now))
+	}
+	if o.Failed() {
+		o.FailNow()
+	}
+	if o.Changes() {
+		o.reset()
+	}
+	return made
+}
+
+// sane returns what is stored now, after what was stored before.
+func (o *Course) sane(before Rows, fault Fault) Rows {
+	o.Helper()
+	now := o.rows()
+	for _, wrong := range []string{now.insane(), before.regress(now)} {
+		if wrong != "" {
+			o.Errorf("%v: %s", fault, wrong)
+		}
+	}
+	return now
+}
+
+// checkCounts compares what a failed call and its repetition tell of with what one that does not fail does. Nothing is counted twice; if
+// no answer was lost, nothing is left out.
+func (o *Course) checkCounts(failed, again Answer, fault Fault) {
+	o.Helper()
+	if again.Err != nil {
+		o.Errorf("%v: made again, it returned %v", fault, again)
+	}
+	first, second := failed.moved(), again.moved()
+	for kind, want := range o.first.moved() {
+		if got := first[kind] + second[kind]; got > want || got < want && !fault.Lossy {
+			o.Errorf("%v: both calls tell of %d %s, want %d", fault, got, kind, want)
+		}
+	}
+}
+
+// A Fault is what a test did to a call.
+type Fault struct {
+	// What says it to people.
+	What string
+	// Lossy says that the answer to a change that was made may be lost.
+	Lossy bool
+	// Unknown reports whether an error is the one that a fault leads to, and tells the caller that he does not know the outcome.
+	Unknown func(error) bool
+}
+
+// String returns f.What.
+func (f Fault) String() string { return f.What }
