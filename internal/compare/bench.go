@@ -101,6 +101,9 @@ func runRiver(ctx context.Context, b *bench) error {
 			}
 		}
 	}
+	if len(b.report.whole.Comparisons) == 0 {
+		return fmt.Errorf("no figure matches %q", b.only)
+	}
 	for _, c := range missed {
 		b.progress("below its target of %s: %s is %s (%s, in %s)", number(c.Target), c.Figure, number(c.Ratio), number(c.Slipway), c.Unit)
 	}

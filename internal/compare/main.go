@@ -54,7 +54,7 @@ func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&b.suite, "suite", "river", "what to measure: "+suiteNames())
 	flags.IntVar(&b.runs, "runs", 0, "how often to measure everything, taking turns (default 3, 5 for backlog, 1 for snapshot)")
-	only := flags.String("only", "", "measure only figures whose names match this `regexp`")
+	only := flags.String("only", "", "of the suite river, measure only figures whose names match this `regexp`")
 	flags.BoolVar(&b.quick, "quick", false, "measure little, to see that it works")
 	flags.BoolVar(&b.report.asJSON, "json", false, "write JSON instead of lines")
 	flags.IntVar(&b.pool, "pool", 20, "`connections` of each side's pool")
