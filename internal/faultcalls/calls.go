@@ -60,7 +60,7 @@ var transitions = []*Call{
 		return b.Finish(ctx, []queue.Completion{{AttemptID: s.running, Outcome: queue.Lost}}, avoid, s.now)
 	}},
 	{Name: "Cancel", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
-		return b.Cancel(ctx, project, []queue.ID{s.queued, s.running.Build, s.offered.Build}, "not wanted", force, s.now)
+		return b.Cancel(ctx, project, []queue.ID{s.running.Build}, "not wanted", force, s.now)
 	}},
 }
 
