@@ -1,0 +1,113 @@
+package pgqueue
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-build/slipway/internal/pgxdb"
+	"github.com/slipway-build/slipway/internal/testenv"
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
+)
+
+// brokenEnv makes the test binary run the suite on a backend that was broken on purpose: it holds the name of the variant.
+const brokenEnv = "SLIPWAY_PGQUEUE_BROKEN"
+
+// A variant is a backend one of whose statements lacks something that it must not lack.
+type variant struct {
+	statement func(*statements) *string
+	lacks     string // a regular expression of what is taken out of the statement
+	// caught is the case of the suite that must fail, and spared one that does not, since otherwise the statement still works.
+	caught, spared string
+}
+
+var variants = map[string]variant{
+	"finish without its fence": {
+		func(s *statements) *string { return &s.finish }, ` AND b\.epoch = i\.epoch`, "Finish/Stale", "Finish/Outcomes",
+	},
+	"accept without its fence": {
+		func(s *statements) *string { return &s.accept }, ` AND b\.epoch = i\.epoch`, "Accept/Stale", "Accept/Running",
+	},
+	"accept of another session's offer": {
+		func(s *statements) *string { return &s.accept }, ` AND b\.session_id IS NOT DISTINCT FROM i\.session_id`,
+		"Accept/OtherSession", "Accept/Running",
+	},
+	"sweep without fresh heartbeats": {
+		func(s *statements) *string { return &s.sweep }, `\s+AND c\.fresh_since <= .* interval '1 microsecond'`,
+		"Sweep/OnlyWhenFresh", "Sweep/LostSession",
+	},
+	"claim without its lock": {
+		func(s *statements) *string { return &s.claim }, ` FOR NO KEY UPDATE SKIP LOCKED`, "Concurrency/ClaimOnce", "Claim/Offered",
+	},
+	"append to a closed log": {
+		func(s *statements) *string { return &s.appendLogs }, `\s+WHERE NOT h\.closed`, "Log/StaleWithLog", "Log/Append",
+	},
+}
+
+// TestBrokenVariantsAreCaught breaks the backend in ways that a hasty change might, and wants the case of the suite that guards against
+// it to fail. It runs the suite in child processes, whose failures can be looked at.
+func TestBrokenVariantsAreCaught(t *testing.T) {
+	if name := os.Getenv(brokenEnv); name != "" {
+		queuetest.Run(t, func(t *testing.T) queue.Backend { return broken(t, name) })
+		return
+	}
+	t.Parallel()
+	for name, v := range variants {
+		t.Run(name, func(t *testing.T) {
+			const suite = "TestBrokenVariantsAreCaught/"
+			out := runSuite(t, name, v.caught, v.spared)
+			if !strings.Contains(out, "--- FAIL: "+suite+v.caught+" ") {
+				t.Errorf("%s did not notice:\n%s", v.caught, out)
+			}
+			if !strings.Contains(out, "--- PASS: "+suite+v.spared+" ") {
+				t.Errorf("%s should not have noticed:\n%s", v.spared, out)
+			}
+		})
+	}
+}
+
+// runSuite runs two cases of the suite on a variant in a child process, and returns what that printed.
+func runSuite(t *testing.T, name string, cases ...string) string {
+	t.Helper()
+	var groups, names []string
+	for _, c := range cases {
+		group, name, _ := strings.Cut(c, "/")
+		groups, names = append(groups, group), append(names, name)
+	}
+	run := "^TestBrokenVariantsAreCaught$/^(" + strings.Join(groups, "|") + ")$/^(" + strings.Join(names, "|") + ")$"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run="+run, "-test.v")
+	cmd.Env = append(os.Environ(), brokenEnv+"="+name, testenv.EnvDatabaseURL+"="+testenv.Postgres(t).DSN)
+	out, _ := cmd.CombinedOutput() // that it fails is wanted, and where tells the output
+	return string(out)
+}
+
+// broken returns a variant in a schema of its own.
+func broken(t *testing.T, name string) *Backend {
+	t.Helper()
+	v, ok := variants[name]
+	if !ok {
+		t.Fatalf("there is no variant %q", name)
+	}
+	db := testenv.Postgres(t)
+	b, err := newBackend(db.Pool, pgxdb.Open(db.Pool), Options{Schema: db.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sql := v.statement(&b.sql)
+	whole := *sql
+	*sql = regexp.MustCompile(v.lacks).ReplaceAllString(whole, "")
+	if *sql == whole {
+		t.Fatalf("%q is not in\n%s", v.lacks, whole)
+	}
+	return b
+}
