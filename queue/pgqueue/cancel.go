@@ -5,15 +5,21 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// cancelSQL returns the state before: what a cancel does follows from that alone.
+// cancelSQL returns the states before: what a cancel does follows from them alone.
 const cancelSQL = `
 WITH found AS MATERIALIZED (
-	SELECT id, state FROM {schema}build WHERE id = $2 AND project = $3 FOR NO KEY UPDATE
+	SELECT b.id, b.state, b.admitted, ` + waited + ` AS waited FROM {schema}build b
+	WHERE b.id = ANY ($2::uuid[]) AND b.project = $3
+	ORDER BY b.id FOR NO KEY UPDATE
+), counted AS (
+	INSERT INTO {schema}stat_delta (project, day, canceled, waited)
+	SELECT $3, ({now} AT TIME ZONE 'UTC')::date, count(*), sum(f.waited) FROM found f WHERE f.state <= {offered} HAVING count(*) > 0
 ), changed AS (
 	UPDATE {schema}build b SET
 		state = CASE WHEN b.state = {running} THEN {cancelling} ELSE {canceled} END,
@@ -23,30 +29,32 @@ WITH found AS MATERIALIZED (
 		finished_at = CASE WHEN b.state = {running} THEN NULL ELSE {now} END,
 		not_before = NULL
 	FROM found f
-	WHERE b.id = $2 AND f.state <= {running}
+	WHERE b.id = f.id AND b.id = ANY ($2::uuid[]) AND f.state <= {running}
 )
-SELECT state FROM found`
+SELECT id, state, admitted FROM found`
 
 // Cancel implements [queue.Transitions].
 func (b *Backend) Cancel(
 	ctx context.Context, project string, ids []queue.ID, reason string, force time.Duration, now time.Time,
 ) ([]queue.CanceledBuild, error) {
-	var done []queue.CanceledBuild
-	for _, id := range ids {
-		found, err := collect(ctx, b, pgx.RowTo[int16], b.sql.cancel, present(now), uuid(id), project, reason, force.Microseconds())
-		if err != nil {
-			return nil, err
-		}
-		for _, before := range found {
-			c := queue.CanceledBuild{ID: id, State: sqlqueue.State(before).Public()}
-			switch sqlqueue.State(before) {
-			case sqlqueue.Held, sqlqueue.Queued, sqlqueue.Offered:
-				c.State = queue.Canceled
-			case sqlqueue.Running:
-				c.State = queue.Cancelling
-			}
-			done = append(done, c)
-		}
+	builds := make([]pgtype.UUID, len(ids))
+	for i, id := range ids {
+		builds[i] = uuid(id)
 	}
-	return done, nil
+	return collect(ctx, b, scanCanceled, b.sql.cancel, present(now), builds, project, reason, force.Microseconds())
+}
+
+// scanCanceled reads a build as it was before its cancel.
+func scanCanceled(row pgx.CollectableRow) (c queue.CanceledBuild, err error) {
+	var before sqlqueue.State
+	err = row.Scan((*[16]byte)(&c.ID), (*int16)(&before), &c.Admitted)
+	switch before {
+	case sqlqueue.Held, sqlqueue.Queued, sqlqueue.Offered:
+		c.State = queue.Canceled
+	case sqlqueue.Running:
+		c.State = queue.Cancelling
+	default:
+		c.State = before.Public()
+	}
+	return c, err
 }

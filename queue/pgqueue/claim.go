@@ -1,6 +1,7 @@
 package pgqueue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -21,32 +22,35 @@ const probeFarSQL = probeTo + `10000` + probeRest
 
 const probeTo = `
 SELECT w.class_id, h.rank, h.n
-FROM unnest($1::int[]) AS w(class_id)
+FROM unnest((SELECT $1::int[]), (SELECT $2::bigint[])) AS w(class_id, floor)
 CROSS JOIN LATERAL (
 	SELECT min(z.rank) AS rank, count(*) AS n
 	FROM (SELECT y.rank FROM (
-		SELECT q.rank FROM {schema}build q WHERE q.state = {queued} AND q.class_id = w.class_id
+		SELECT q.rank FROM {schema}build q WHERE q.state = {queued} AND q.class_id = w.class_id AND q.rank >= w.floor
 		ORDER BY q.rank, q.id LIMIT `
 
 const probeRest = `) y
-		LIMIT $2) z) h
-WHERE h.n > 0
+		LIMIT $3) z) h
+WHERE h.n > 0 AND ` + notPaused + `
 ORDER BY h.rank, w.class_id`
+
+// notPaused is the condition that the pool of the class w.class_id is not paused.
+const notPaused = `w.class_id <> ALL (ARRAY(SELECT c.id FROM {schema}pool p JOIN {schema}class c ON c.pool = p.name WHERE p.paused))`
 
 // Probe implements [queue.Transitions]. It counts to 10,000 at most, the [queue.MaxBatch] of a submit.
 func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
-	ids := make([]int32, len(reaches))
+	classes, floors := make([]int32, len(reaches)), make([]int64, len(reaches))
 	for i, r := range reaches {
-		ids[i] = int32(r.Class)
+		classes[i], floors[i] = int32(r.Class), r.Floor
 	}
 	sql := b.sql.probe
 	if max > queue.MaxClaim {
 		sql = b.sql.probeFar
 	}
-	return collect(ctx, b, func(row pgx.CollectableRow) (h queue.Head, err error) {
+	return quick(ctx, b, func(row pgx.CollectableRow) (h queue.Head, err error) {
 		err = row.Scan(&h.Class, &h.Rank, &h.Count)
 		return h, err
-	}, sql, ids, max)
+	}, sql, classes, floors, max)
 }
 
 // claimSQL gives each live slot of a class the next build of that class.
@@ -54,20 +58,30 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 // Slots go through arrays, looked up by number, not through a join. The inner limit is a constant that the planner can see, the
 // outer one stops the locking as soon as there are enough. A build whose slot turns out to be of the worker that it avoids is left
 // alone this time; if there is no other worker it is passed over before it is counted.
+//
+// What was picked is locked, so that its place in the table cannot change, and is found again by that place.
+//
+// It waits for no lock: what is locked is skipped. If all it makes are offers, it does not wait for the disk, either. A claim that a crash
+// of the server undoes was not accepted, since an accept that is durable makes all before it durable.
 const claimSQL = `
 WITH demand AS MATERIALIZED (
-	SELECT k.class_id, count(*) AS n, array_agg(s.id ORDER BY k.slot) AS sessions, array_agg(s.worker ORDER BY k.slot) AS workers,
-		array_agg(s.direct ORDER BY k.slot) AS directs, CASE WHEN min(s.worker) = max(s.worker) THEN min(s.worker) END AS lone_worker
-	FROM unnest($2::int[], $3::bigint[]) WITH ORDINALITY AS k(class_id, session_id, slot)
-	JOIN {schema}session s ON s.id = k.session_id AND s.ended_at IS NULL
-	GROUP BY k.class_id
+	SELECT w.class_id, min(w.floor) AS floor, count(*) AS n, array_agg(s.id ORDER BY w.slot) AS sessions,
+		array_agg(s.worker ORDER BY w.slot) AS workers, array_agg(s.direct ORDER BY w.slot) AS directs,
+		CASE WHEN min(s.worker) = max(s.worker) THEN min(s.worker) END AS lone_worker
+	FROM unnest((SELECT $2::int[]), (SELECT $3::bigint[]), (SELECT $4::bigint[])) WITH ORDINALITY AS w(class_id, floor, session_id, slot)
+	JOIN {schema}session s ON s.id = w.session_id AND s.ended_at IS NULL
+	WHERE ` + notPaused + `
+	GROUP BY w.class_id
+), durable AS MATERIALIZED (
+	SELECT set_config('synchronous_commit', 'off', true) WHERE NOT EXISTS (SELECT FROM demand WHERE true = ANY (directs))
 ), picked AS MATERIALIZED (
-	SELECT r.id, d.sessions[r.slot] AS session_id, d.workers[r.slot] AS worker, d.directs[r.slot] AS direct
+	SELECT r.place, d.sessions[r.slot] AS session_id, d.workers[r.slot] AS worker, d.directs[r.slot] AS direct
 	FROM demand d CROSS JOIN LATERAL (
-		SELECT z.id, (row_number() OVER ())::int AS slot
+		SELECT z.place, (row_number() OVER ())::int AS slot
 		FROM (
-			SELECT q.id FROM {schema}build q
-			WHERE q.state = {queued} AND q.class_id = d.class_id
+			SELECT q.ctid AS place FROM {schema}build q
+			WHERE q.state = {queued} AND q.class_id = d.class_id AND q.rank >= d.floor
+				AND q.project NOT IN (SELECT name FROM {schema}project WHERE paused)
 				AND (d.lone_worker IS NULL OR q.avoid_worker IS NULL OR q.avoid_worker <> d.lone_worker OR q.avoid_until <= {now})
 			ORDER BY q.rank, q.id LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
 		LIMIT d.n) r
@@ -78,50 +92,48 @@ UPDATE {schema}build b SET
 	epoch = b.epoch + 1,
 	session_id = p.session_id,
 	worker = p.worker,
-	deadline = {now} + CASE WHEN p.direct THEN b.run_timeout ELSE $4::bigint END * interval '1 microsecond',
+	deadline = {now} + (CASE WHEN p.direct THEN b.run_timeout ELSE 0 END + $5::bigint) * interval '1 microsecond',
 	attempts_used = b.attempts_used + p.direct::int,
 	started_at = CASE WHEN p.direct THEN {now} ELSE b.started_at END
 FROM picked p
-WHERE b.id = p.id
+WHERE b.ctid = p.place AND b.ctid = ANY (ARRAY(SELECT place FROM picked))
 	AND (b.avoid_worker IS NULL OR b.avoid_worker <> p.worker OR b.avoid_until <= {now})
-RETURNING b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $5 THEN b.spec END,
-	coalesce(octet_length(b.spec), 0), b.source_digest, b.source_size, b.run_timeout`
+RETURNING b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $6 THEN b.spec END,
+	coalesce(octet_length(b.spec), 0), b.source_digest, b.source_size, b.run_timeout, b.attempts_used, b.metadata, b.admitted`
 
 // Claim implements [queue.Transitions].
 func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.Duration, now time.Time) ([]queue.Claimed, error) {
 	var classes []int32
-	var sessions []int64
+	var floors, sessions []int64
 	for _, d := range demand {
 		for _, s := range d.Slots {
 			classes = append(classes, int32(d.Class))
+			floors = append(floors, d.Floor)
 			sessions = append(sessions, int64(s))
 		}
 	}
 	if len(sessions) == 0 {
 		return nil, nil
 	}
-	type ranked struct {
-		queue.Claimed
-		rank int64
-	}
-	found, err := collect(ctx, b, func(row pgx.CollectableRow) (c ranked, err error) {
-		var source sourceColumns
-		var runTimeout int64
-		err = row.Scan((*[16]byte)(&c.Build), &c.Epoch, &c.rank, &c.Session, &c.Class, &c.Project, &c.Pool, &c.Spec,
-			&c.SpecSize, &source.digest, &source.size, &runTimeout)
-		c.Source, c.RunTimeout = source.source(), sqlqueue.Duration(runTimeout)
-		return c, err
-	}, b.sql.claim, present(now), classes, sessions, offer.Microseconds(), queue.InlineSpec)
-	if err != nil {
-		return nil, err
-	}
+	claimed, err := quick(ctx, b, scanClaimed, b.sql.claim, present(now), classes, floors, sessions, offer.Microseconds(), queue.InlineSpec)
 	// An update returns rows in no order.
-	slices.SortFunc(found, func(x, y ranked) int { return cmp.Compare(x.rank, y.rank) })
-	claimed := make([]queue.Claimed, len(found))
-	for i := range found {
-		claimed[i] = found[i].Claimed
+	slices.SortFunc(claimed, func(x, y queue.Claimed) int {
+		return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))
+	})
+	return claimed, err
+}
+
+func scanClaimed(row pgx.CollectableRow) (c queue.Claimed, err error) {
+	var source sourceColumns
+	var runTimeout int64
+	var metadata *string
+	err = row.Scan((*[16]byte)(&c.Build), &c.Epoch, &c.Rank, &c.Session, &c.Class, &c.Project, &c.Pool, &c.Spec,
+		&c.SpecSize, &source.digest, &source.size, &runTimeout, &c.Attempt, &metadata, &c.Admitted)
+	c.Source, c.RunTimeout = source.source(), sqlqueue.Duration(runTimeout)
+	if err == nil && metadata != nil {
+		c.Metadata, err = sqlqueue.ParseMetadata(*metadata)
 	}
-	return claimed, nil
+	return c, err
 }
 
 // sourceColumns are a build's source as it is stored: both null if there is none.

@@ -12,15 +12,14 @@ import (
 )
 
 // endSQL ends attempts: it follows on a first part that gives it, as the relation "ending", leased builds that are locked and how the
-// attempt of each ended. Its first parameters are those of [Backend.ending].
+// attempt of each ended. Its first parameters are those of [ending].
 //
 // The heads of logs are closed by an insert that finds them there, not by an update: an append that was first, and for which
 // this statement had to wait, may have made a head that the statement's snapshot does not show. The insert sees it, and the length
 // it returns is what is stored for good.
 const endSQL = `, over AS MATERIALIZED (
 	SELECT e.*, d.delay, CASE
-		WHEN e.outcome <> {lost} THEN e.outcome
-		WHEN e.attempts_used >= e.max_attempts THEN {lost}
+		WHEN e.attempts_used >= e.max_attempts OR NOT (e.outcome = {lost} OR e.outcome = {failed} AND e.retry_failed) THEN e.outcome
 		WHEN d.delay > 0 THEN {held}
 		ELSE {queued} END AS state
 	FROM ending e CROSS JOIN LATERAL (SELECT least(e.backoff_max, e.backoff_base * power(2, e.attempts_used - 1))::bigint AS delay) d
@@ -35,6 +34,15 @@ const endSQL = `, over AS MATERIALIZED (
 	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, CASE WHEN o.reported THEN o.state END, o.reason, o.exit_code, o.signal,
 		o.log_sha256, coalesce(o.log_length = h.length, false)
 	FROM over o JOIN head h ON h.build_id = o.id
+), counted AS (
+	INSERT INTO {schema}stat_delta (project, day, succeeded, failed, canceled, timed_out, lost, attempts, waited, ran)
+	SELECT o.project, ({now} AT TIME ZONE 'UTC')::date,
+		count(*) FILTER (WHERE o.state = {succeeded}), count(*) FILTER (WHERE o.state = {failed}),
+		count(*) FILTER (WHERE o.state = {canceled}), count(*) FILTER (WHERE o.state = {timed_out}),
+		count(*) FILTER (WHERE o.state = {lost}), count(*),
+		coalesce(extract(epoch FROM sum(o.started_at - o.wanted_at) FILTER (WHERE o.state >= {succeeded})), 0) * 1000000,
+		extract(epoch FROM sum({now} - o.started_at)) * 1000000
+	FROM over o GROUP BY o.project
 )
 UPDATE {schema}build b SET
 	state = o.state,
@@ -51,17 +59,26 @@ UPDATE {schema}build b SET
 	signal = CASE WHEN o.state >= {succeeded} THEN o.signal ELSE b.signal END
 FROM over o
 WHERE b.id = o.id
-RETURNING b.id, b.epoch, b.state, b.admitted`
+RETURNING b.id, b.epoch, b.state, b.admitted, b.class_id, b.rank`
 
-// endingColumns are what endSQL wants to know of an attempt that nobody reported the end of; the outcome and reason come first.
-const endingColumns = `b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.backoff_base, b.backoff_max, b.started_at, false AS reported,
+// leasedColumns are what endSQL wants to know of a leased build b.
+const leasedColumns = `b.id, b.epoch, b.project, b.worker, b.attempts_used, b.max_attempts, b.retry_failed AND b.state = {running} AS retry_failed,
+	b.backoff_base, b.backoff_max, b.started_at, greatest(b.created_at, b.scheduled_at) AS wanted_at`
+
+// endingColumns are those and what goes for an attempt that nobody reported the end of; the outcome and reason come first.
+const endingColumns = leasedColumns + `, false AS reported,
 	NULL::bigint AS exit_code, ''::text AS signal, NULL::bigint AS log_length, NULL::bytea AS log_sha256`
+
+// waited is how long a build b that ends has waited, in microseconds: nothing, for statistics, if it never started.
+const waited = `coalesce((extract(epoch FROM b.started_at - greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint, 0)`
 
 // An end is an attempt that has ended, and the state that its build is in now.
 type end struct {
 	queue.AttemptID
 	state    sqlqueue.State
 	admitted bool
+	class    queue.ClassID
+	rank     int64
 }
 
 // ending returns the first arguments of a statement that ends with endSQL, before those of its own.
@@ -70,63 +87,66 @@ func ending(now time.Time, avoid time.Duration, rest ...any) []any {
 }
 
 func scanEnd(row pgx.CollectableRow) (e end, err error) {
-	err = row.Scan((*[16]byte)(&e.Build), &e.Epoch, (*int16)(&e.state), &e.admitted)
+	err = row.Scan((*[16]byte)(&e.Build), &e.Epoch, (*int16)(&e.state), &e.admitted, &e.class, &e.rank)
 	return e, err
 }
 
-// finishSQL is fenced by epoch and state. What does not come back was stale, or finished before.
+// finishSQL is fenced by epoch and state, and by the session of a completion that names one. What does not come back was stale, or
+// finished before. Its last argument bounds each wait for a lock; it is null in a caller's transaction, which would go on with that limit.
 const finishSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT b.id, b.epoch, b.worker, b.attempts_used, b.max_attempts, b.backoff_base, b.backoff_max, b.started_at, true AS reported,
+	SELECT ` + leasedColumns + `, true AS reported,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
 		i.reason, i.exit_code, i.signal, i.log_length, i.log_sha256
-	FROM unnest($3::uuid[], $4::bigint[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $9::bigint[], $10::bytea[])
-		AS i(id, epoch, outcome, reason, exit_code, signal, log_length, log_sha256)
-	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
-	WHERE b.id = ANY($3::uuid[]) AND b.state IN ({running}, {cancelling})
+	FROM unnest((SELECT $3::uuid[]), (SELECT $4::bigint[]), (SELECT $5::bigint[]), (SELECT $6::smallint[]), (SELECT $7::text[]),
+			(SELECT $8::bigint[]), (SELECT $9::text[]), (SELECT $10::bigint[]), (SELECT $11::bytea[]))
+		AS i(id, epoch, session_id, outcome, reason, exit_code, signal, log_length, log_sha256)
+	CROSS JOIN (SELECT CASE WHEN $12::text IS NOT NULL THEN set_config('lock_timeout', $12, true) END) l
+	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id)
+	WHERE b.id = ANY ((SELECT $3)::uuid[]) AND b.state IN ({running}, {cancelling})
 	ORDER BY b.id FOR NO KEY UPDATE OF b
 )` + endSQL
 
 // finishedSQL finds attempts that Finish has ended.
 const finishedSQL = `
-SELECT a.build_id, a.epoch, a.result, false
-FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
+SELECT a.build_id, a.epoch, a.result, b.admitted, 0, 0::bigint
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::bigint[])) AS i(id, epoch)
 JOIN {schema}attempt a ON a.build_id = i.id AND a.epoch = i.epoch
-WHERE a.build_id = ANY($1::uuid[]) AND a.result IS NOT NULL`
+JOIN {schema}build b ON b.id = i.id
+WHERE a.build_id = ANY ((SELECT $1)::uuid[]) AND b.id = ANY ((SELECT $1)::uuid[]) AND a.result IS NOT NULL`
 
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	done, err := collect(ctx, b, scanEnd, b.sql.finish, ending(now, avoid,
-		c.builds, c.epochs, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums)...)
+	done, err := quick(ctx, b, scanEnd, b.sql.finish, c.args(now, avoid, serverLimit{ctx})...)
 	if err != nil {
 		return nil, err
 	}
 	if len(done) < len(c.builds) {
-		var rest attempts
-		for _, e := range ends {
-			if !slices.ContainsFunc(done, func(d end) bool { return d.AttemptID == e.AttemptID }) {
-				rest.add(e.AttemptID)
-			}
-		}
+		rest := c.without(done)
 		// By a statement that has committed, since this one waited for its lock.
-		before, err := collect(ctx, b, scanEnd, b.sql.finished, rest.builds, rest.epochs)
+		before, err := quick(ctx, b, scanEnd, b.sql.finished, rest.builds, rest.epochs)
 		if err != nil {
 			return nil, err
 		}
 		done = append(done, before...)
 	}
-	finished := make([]queue.Finished, len(done))
-	for i, d := range done {
-		finished[i] = queue.Finished{AttemptID: d.AttemptID, State: d.state.Public(), Admitted: d.admitted}
+	return finished(done), nil
+}
+
+func finished(ends []end) []queue.Finished {
+	all := make([]queue.Finished, len(ends))
+	for i, e := range ends {
+		all[i] = queue.Finished{AttemptID: e.AttemptID, State: e.state.Public(), Admitted: e.admitted}
 	}
-	return finished, nil
+	return all
 }
 
 type completions struct {
 	attempts
+	sessions  []int64
 	outcomes  []int16
 	reasons   []string
 	exitCodes []*int64
@@ -141,6 +161,7 @@ func completionColumns(ends []queue.Completion) (c completions) {
 	ends = slices.CompactFunc(ends, func(x, y queue.Completion) bool { return x.AttemptID == y.AttemptID })
 	for _, e := range ends {
 		c.add(e.AttemptID)
+		c.sessions = append(c.sessions, int64(e.Session))
 		c.outcomes = append(c.outcomes, int16(sqlqueue.Stored(e.Outcome)))
 		c.reasons = append(c.reasons, e.Reason)
 		var exitCode *int64
@@ -157,4 +178,23 @@ func completionColumns(ends []queue.Completion) (c completions) {
 		c.sums = append(c.sums, e.LogSHA256[:])
 	}
 	return c
+}
+
+// args returns the arguments of finishSQL.
+func (c *completions) args(now time.Time, avoid time.Duration, limit any) []any {
+	return ending(now, avoid, c.builds, c.epochs, c.sessions, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums, limit)
+}
+
+// without returns the attempts that are not among those that have ended.
+func (c *completions) without(done []end) (rest attempts) {
+	ended := make(map[queue.AttemptID]bool, len(done))
+	for _, e := range done {
+		ended[e.AttemptID] = true
+	}
+	for i := range c.builds {
+		if id := (queue.AttemptID{Build: c.builds[i].Bytes, Epoch: c.epochs[i]}); !ended[id] {
+			rest.add(id)
+		}
+	}
+	return rest
 }
