@@ -183,7 +183,7 @@ SELECT sum(l.max_running - (
 FROM {schema}build_limit AS l WHERE l.project = ?1 AND l.key = ?2`)
 
 	windowSQL = statement(`
-SELECT count(*) FROM (SELECT 1 FROM {schema}build AS b WHERE b.project = ?1 AND b.pool = ?2 AND b.state = {queued} LIMIT ?3)`)
+SELECT count(*) FROM (SELECT 1 FROM {schema}build AS b WHERE b.project = ?1 AND b.pool = ?2 AND b.state = {queued} LIMIT +?3)`)
 )
 
 // A candidate is a build that is admitted, and its place in the queue of its class.
@@ -196,7 +196,7 @@ type candidate struct {
 var firstSQL = statement(`
 SELECT b.id, b.rank FROM {schema}build AS b
 WHERE ` + waits + ` AND b.pool = ?1 AND b.project = ?2 AND b.limit_key = ?3 AND b.class_id = ?4
-ORDER BY b.rank, b.id LIMIT ?5`)
+ORDER BY b.rank, b.id LIMIT +?5`)
 
 // first returns the first builds of some classes of a lane, in order.
 func (a *admission) first(ctx context.Context, l *lane, classes []queue.ClassID, limit int) ([]candidate, error) {
@@ -257,15 +257,15 @@ const unservedClasses = `(
 var (
 	holdPausedSQL = statement(holdSQL + `
 	SELECT q.id FROM {schema}project AS r CROSS JOIN {schema}build AS q ON q.project = r.name
-	WHERE r.paused = 1 AND q.state = {queued} LIMIT ?1)`)
+	WHERE r.paused = 1 AND q.state = {queued} LIMIT +?1)`)
 
 	holdKeySQL = statement(holdSQL + `
 	SELECT b.id FROM ` + unservedClasses + ` AS u CROSS JOIN {schema}build AS b ON b.class_id = u.id
-	WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + ` LIMIT ?1)`)
+	WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + ` LIMIT +?1)`)
 
 	holdShareSQL = statement(holdSQL + `
 	SELECT q.id FROM {schema}build AS q CROSS JOIN {schema}class AS c ON c.id = q.class_id
-	WHERE q.project = ?2 AND q.pool = ?3 AND q.state = {queued} AND c.served_until > ?4 IS NOT 1 LIMIT ?1)`)
+	WHERE q.project = ?2 AND q.pool = ?3 AND q.state = {queued} AND c.served_until > ?4 IS NOT 1 LIMIT +?1)`)
 )
 
 // makeRoom holds those queued builds again that nobody serves and that take up the room in which a lane's builds wait for theirs.

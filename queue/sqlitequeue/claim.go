@@ -16,7 +16,7 @@ SELECT c.id,
 	(SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor
 		ORDER BY q.rank, q.id LIMIT 1) AS rank,
 	(SELECT count(*) FROM (
-		SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor LIMIT ?2))
+		SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor LIMIT +?2))
 FROM (SELECT value->>'Class' AS class, value->>'Floor' AS floor FROM json_each(?1)) AS r
 CROSS JOIN {schema}class AS c ON c.id = r.class
 LEFT JOIN {schema}pool AS p ON p.name = c.pool
@@ -108,7 +108,7 @@ WHERE q.state = {queued} AND q.class_id = ?1 AND q.rank >= ?5 AND (q.avoid_worke
 	AND q.project NOT IN (SELECT r.name FROM {schema}project AS r WHERE r.paused = 1)
 	AND NOT EXISTS (
 		SELECT 1 FROM {schema}class AS c CROSS JOIN {schema}pool AS p ON p.name = c.pool WHERE c.id = ?1 AND p.paused = 1)
-ORDER BY q.rank, q.id LIMIT ?4`)
+ORDER BY q.rank, q.id LIMIT +?4`)
 
 // pick matches the first builds of a class with the slots in demand and notes them in taken.
 func (c *change) pick(

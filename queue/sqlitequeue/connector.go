@@ -12,7 +12,8 @@ import (
 // statements are the texts that this package runs over and over, each as it is sent.
 var statements = make(map[string]bool)
 
-// statement completes the text of a statement with the names of tables and the numbers of states.
+// statement completes the text of a statement with the names of tables and the numbers of states. Limits that are arguments are written
+// LIMIT +?, because SQLite parses a statement anew whenever a plain one is bound.
 func statement(text string) string {
 	text = names.Expand(text)
 	statements[text] = true

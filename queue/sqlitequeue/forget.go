@@ -16,18 +16,18 @@ var (
 DELETE FROM {schema}session WHERE id IN (
 	SELECT s.id FROM {schema}session AS s WHERE s.ended_at <= ?1
 		AND NOT EXISTS (SELECT 1 FROM {schema}build AS b WHERE b.session_id = s.id AND b.session_id IS NOT NULL)
-	ORDER BY s.ended_at LIMIT ?2)`)
+	ORDER BY s.ended_at LIMIT +?2)`)
 
 	forgetControllersSQL = statement(`
 DELETE FROM {schema}controller WHERE id IN (
 	SELECT c.id FROM {schema}controller AS c WHERE c.alive_until <= ?1
 		AND NOT EXISTS (SELECT 1 FROM {schema}session AS s WHERE s.controller_id = c.id)
-	LIMIT ?2)`)
+	LIMIT +?2)`)
 
 	forgetKeysSQL = statement(`
 UPDATE {schema}build SET idem_key = NULL, idem_hash = NULL WHERE id IN (
 	SELECT b.id FROM {schema}build AS b INDEXED BY {schema}build_idem_end
-	WHERE b.idem_key IS NOT NULL AND b.finished_at <= ?1 ORDER BY b.finished_at LIMIT ?2)`)
+	WHERE b.idem_key IS NOT NULL AND b.finished_at <= ?1 ORDER BY b.finished_at LIMIT +?2)`)
 )
 
 // forget removes what nothing refers to any more, and idempotency keys that were kept long enough.
@@ -54,7 +54,7 @@ var unreserveSQL = statement(`
 DELETE FROM {schema}artifact WHERE (build_id, epoch, name) IN (
 	SELECT a.build_id, a.epoch, a.name FROM {schema}artifact AS a WHERE a.committed = 0 AND NOT EXISTS (
 		SELECT 1 FROM {schema}build AS b WHERE b.id = a.build_id AND b.epoch = a.epoch AND b.state IN ({running}, {cancelling}))
-	ORDER BY a.created_at LIMIT ?1)`)
+	ORDER BY a.created_at LIMIT +?1)`)
 
 // unreserve takes back the reservations of artifacts whose attempts have ended.
 func (r *round) unreserve(ctx context.Context) error {
@@ -71,7 +71,7 @@ var (
 SELECT b.id, coalesce((SELECT sum(h.length) FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.archived = 0), 0)
 FROM {schema}build AS b WHERE b.finished_at <= ?1
 	AND NOT EXISTS (SELECT 1 FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.archiving_until > ?2)
-ORDER BY b.finished_at LIMIT ?3`)
+ORDER BY b.finished_at LIMIT +?3`)
 
 	archivedSQL = statement(`
 SELECT h.build_id, h.epoch, b.project, h.length FROM json_each(?1) AS i

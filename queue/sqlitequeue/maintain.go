@@ -46,7 +46,7 @@ func (r *round) count(kind *int, n int) {
 
 var expireSQL = statement(`
 UPDATE {schema}build SET state = {expired}, finished_at = ?1, not_before = NULL, reason = ?2
-WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state <= {queued} AND b.expires_at <= ?1 ORDER BY b.expires_at LIMIT ?3)`)
+WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state <= {queued} AND b.expires_at <= ?1 ORDER BY b.expires_at LIMIT +?3)`)
 
 func (r *round) expire(ctx context.Context) error {
 	n, err := r.exec(ctx, expireSQL, r.now, queue.EventQueueTimeout.Reason(), r.Limit)
@@ -57,13 +57,13 @@ func (r *round) expire(ctx context.Context) error {
 var (
 	releaseOverdueSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = worker, avoid_until = ?1 + ?2
-WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT ?3)`)
+WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT +?3)`)
 
 	releaseEndedSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
 WHERE id IN (
 	SELECT b.id FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
-	WHERE b.state = {offered} AND b.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT ?2)`)
+	WHERE b.state = {offered} AND b.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT +?2)`)
 )
 
 // release takes back offers that ran out, and those to sessions that have ended.
@@ -77,20 +77,25 @@ func (r *round) release(ctx context.Context) error {
 	return err
 }
 
-var overdueSQL = statement(leaseColumns + `FROM {schema}build AS b
-WHERE b.state = ?1 AND b.deadline <= ?2 ORDER BY b.deadline LIMIT ?3`)
+const overdue = `AND b.deadline <= ?1 ORDER BY b.deadline LIMIT +?2`
+
+var (
+	timeOutSQL = statement(leaseColumns + `FROM {schema}build AS b WHERE b.state = {running} ` + overdue)
+	forceSQL   = statement(leaseColumns + `FROM {schema}build AS b WHERE b.state = {cancelling} ` + overdue)
+)
 
 // endOverdue ends the attempts whose workers did not report in time.
 func (r *round) endOverdue(ctx context.Context) error {
 	for _, kind := range []struct {
-		state, outcome sqlqueue.State
-		event          queue.Event
-		count          *int
+		sql     string
+		outcome sqlqueue.State
+		event   queue.Event
+		count   *int
 	}{
-		{sqlqueue.Running, sqlqueue.TimedOut, queue.EventDeadline, &r.done.TimedOut},
-		{sqlqueue.Cancelling, sqlqueue.Canceled, queue.EventCancelDeadline, &r.done.Canceled},
+		{timeOutSQL, sqlqueue.TimedOut, queue.EventDeadline, &r.done.TimedOut},
+		{forceSQL, sqlqueue.Canceled, queue.EventCancelDeadline, &r.done.Canceled},
 	} {
-		held, err := r.leases(ctx, overdueSQL, kind.state, r.now, r.Limit)
+		held, err := r.leases(ctx, kind.sql, r.now, r.Limit)
 		if err != nil {
 			return err
 		}
@@ -117,7 +122,7 @@ SELECT count(*) FROM {schema}controller WHERE id = ?1 AND alive_until >= ?2 AND 
 	SELECT s.id FROM {schema}controller AS c CROSS JOIN {schema}session AS s ON s.controller_id = c.id
 	WHERE c.alive_until <= ?1 - ?2 AND (s.ended_at IS NULL OR s.ended_at > ?1 - ?2)
 ) AS g CROSS JOIN {schema}build AS b INDEXED BY {schema}build_leased ON b.session_id = g.id
-WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.deadline > ?1 LIMIT ?3`)
+WHERE b.session_id IS NOT NULL AND b.state = {running} AND b.deadline > ?1 LIMIT +?3`)
 )
 
 // sweep ends the attempts of workers that did not come back, if the controller that asks would know.
@@ -147,11 +152,11 @@ func (r *round) sweep(ctx context.Context) error {
 // unclassed are the first builds whose class is not known: those that are queued as soon as it is, and those that wait for more.
 const unclassed = `(
 	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id IS NULL
-		ORDER BY b.rank, b.id LIMIT ?1)
+		ORDER BY b.rank, b.id LIMIT +?1)
 	UNION ALL
 	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id = 0
-		ORDER BY b.rank, b.id LIMIT ?1)
-	LIMIT ?1)`
+		ORDER BY b.rank, b.id LIMIT +?1)
+	LIMIT +?1)`
 
 // gated says of a build b that it has to be admitted.
 const gated = `(b.limit_key <> ''
@@ -179,7 +184,7 @@ RETURNING class_id, rank, state = {queued}`)
 UPDATE {schema}build AS b SET
 	state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, rank = ` + ownRank + `
 WHERE b.id IN (
-	SELECT d.id FROM {schema}build AS d WHERE d.state = {held} AND d.not_before <= ?1 AND d.class_id > 0 ORDER BY d.not_before LIMIT ?2)
+	SELECT d.id FROM {schema}build AS d WHERE d.state = {held} AND d.not_before <= ?1 AND d.class_id > 0 ORDER BY d.not_before LIMIT +?2)
 RETURNING class_id, rank, state = {queued}`)
 )
 

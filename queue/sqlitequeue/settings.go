@@ -90,7 +90,7 @@ INSERT INTO {schema}project AS p (name, paused, artifact_quota) VALUES (?1, coal
 ON CONFLICT (name) DO UPDATE SET paused = coalesce(?2, p.paused), artifact_quota = coalesce(?3, p.artifact_quota)`)
 
 	projectsSQL = statement(`
-SELECT p.name, p.paused, p.artifact_quota, p.artifact_bytes FROM {schema}project AS p WHERE p.name > ?1 ORDER BY p.name LIMIT ?2`)
+SELECT p.name, p.paused, p.artifact_quota, p.artifact_bytes FROM {schema}project AS p WHERE p.name > ?1 ORDER BY p.name LIMIT +?2`)
 )
 
 // ChangeProject implements [queue.Admission].
@@ -123,7 +123,7 @@ ON CONFLICT (project, key) DO UPDATE SET max_running = excluded.max_running`)
 	limitsSQL = statement(`
 SELECT l.project, l.key, l.max_running, (
 	SELECT count(*) FROM {schema}build AS b WHERE b.project = l.project AND b.limit_key = l.key AND ` + active + `)
-FROM {schema}build_limit AS l WHERE l.project = ?1 AND l.key > ?2 ORDER BY l.key LIMIT ?3`)
+FROM {schema}build_limit AS l WHERE l.project = ?1 AND l.key > ?2 ORDER BY l.key LIMIT +?3`)
 )
 
 // SetLimit implements [queue.Admission].
