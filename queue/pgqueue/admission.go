@@ -75,7 +75,7 @@ func (b *Backend) ChangePool(ctx context.Context, name string, change queue.Pool
 // inTurn runs statements in one transaction, while nobody decides what is admitted.
 func (b *Backend) inTurn(ctx context.Context, do func(ctx context.Context, tx pgx.Tx) error) error {
 	return b.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, b.sql.takeAdmission, b.lockName("admit")); err != nil {
+		if _, err := tx.Exec(ctx, b.sql.takeLock, b.lockName("admit")); err != nil {
 			return err
 		}
 		return do(ctx, tx)

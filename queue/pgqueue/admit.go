@@ -12,9 +12,9 @@ import (
 // admitLimit is the limit that stands in admitSQL, where the planner can see it: of lanes, and of builds that move.
 const admitLimit = 512
 
-// takeAdmissionSQL waits until nobody else decides what is admitted. The lock ends with the transaction. What is decided must be read by
+// takeLockSQL waits until nobody else decides what is admitted. The lock ends with the transaction. What is decided must be read by
 // a statement that begins after it: only that sees what the one before has decided.
-const takeAdmissionSQL = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+const takeLockSQL = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 
 // ownRank is the rank that a build b has outside of fair pools: see [queue.NewBuild.Rank].
 const ownRank = `(extract(epoch FROM greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint - b.priority * 60000000`
@@ -196,7 +196,7 @@ func (b *Backend) Admit(ctx context.Context, after queue.Lane, max int, now time
 		done, err = scanAdmitted(results.QueryRow())
 		return err
 	},
-		command{b.sql.takeAdmission, []any{b.lockName("admit")}},
+		command{b.sql.takeLock, []any{b.lockName("admit")}},
 		command{b.sql.admit, []any{
 			present(now), after.Pool, after.Project, after.Key, min(max, admitLimit), queue.FairWindow, queue.FairStep,
 		}})

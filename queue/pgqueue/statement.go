@@ -8,9 +8,9 @@ import (
 
 // statements are the backend's SQL for its schema. Each field is expanded once from the constant of the same name.
 type statements struct {
-	gates, submitOne, submitPlain     statement
-	submitOneBounded, submitOneKeyed  statement
-	submitKeyed, known                statement
+	gates, submitOne, submitOneKeyed  statement
+	submitPlain, submitKeyed, known   statement
+	count                             string
 	probe, probeFar, claim            string
 	accept, accepted, release         string
 	finish, finished                  string
@@ -25,7 +25,9 @@ type statements struct {
 	takeBackUnheld, reports           string
 	appendLogs                        string
 	reserve, commit                   string
-	takeAdmission, admit              string
+	settle, retire, unreserve         string
+	forgetKeys, fold                  string
+	takeLock, admit                   string
 	changePool, changeWeights         string
 	holdPool, pools                   string
 	changeProject, projects           string
@@ -40,8 +42,8 @@ func expand(names sqlqueue.Names) statements {
 	}
 	both := func(sql string) statement { return bothForms(x(sql)) }
 	return statements{
-		gates: both(gatesSQL), submitPlain: both(submitPlainSQL), submitKeyed: both(submitKeyedSQL), known: both(knownSQL),
-		submitOne: both(submitOne("", "")), submitOneBounded: both(submitOne(bounded22, "")), submitOneKeyed: both(submitOne("", ifNew)),
+		gates: both(gatesSQL), submitOne: both(submitOne("")), submitOneKeyed: both(submitOne(ifNew)),
+		submitPlain: both(submitPlainSQL), submitKeyed: both(submitKeyedSQL), known: both(knownSQL), count: x(countSQL),
 		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		finish: x(finishSQL), finished: x(finishedSQL),
@@ -56,7 +58,8 @@ func expand(names sqlqueue.Names) statements {
 		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),
 		appendLogs: x(appendLogsSQL),
 		reserve:    x(reserveSQL), commit: x(commitSQL),
-		takeAdmission: takeAdmissionSQL, admit: x(admitSQL),
+		settle: x(settleSQL), retire: x(retireSQL), unreserve: x(unreserveSQL), forgetKeys: x(forgetKeysSQL), fold: x(foldSQL),
+		takeLock: takeLockSQL, admit: x(admitSQL),
 		changePool: x(changePoolSQL), changeWeights: x(changeWeightsSQL), holdPool: x(holdPoolSQL), pools: x(poolsSQL),
 		changeProject: x(changeProjectSQL), projects: x(projectsSQL),
 		setLimit: x(setLimitSQL), clearLimit: x(clearLimitSQL), limits: x(limitsSQL),

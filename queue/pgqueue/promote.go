@@ -1,0 +1,171 @@
+package pgqueue
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// unclassed are the first builds whose class is not known: those that are queued as soon as it is, then those that wait for more.
+const unclassed = `(
+	SELECT * FROM (
+		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
+		ORDER BY b.rank, b.id LIMIT 512) plain
+	UNION ALL
+	SELECT * FROM (
+		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id = 0
+		ORDER BY b.rank, b.id LIMIT 512) more
+	LIMIT $1) u
+WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels)`
+
+// unclassedSQL looks for classes to be made, among those builds that the same round gives theirs.
+const unclassedSQL = `SELECT EXISTS (SELECT FROM ` + unclassed + `)`
+
+// internSQL runs under a lock, and after it in a snapshot of its own: numbers then become visible in the order in which they grow.
+const internSQL = `
+INSERT INTO {schema}class (pool, labels)
+SELECT DISTINCT u.pool, u.labels FROM ` + unclassed + `
+ORDER BY u.pool, u.labels`
+
+// gated holds for a build b that has to be admitted.
+const gated = `(b.limit_key <> ''
+	OR EXISTS (SELECT FROM {schema}pool g WHERE g.name = b.pool AND g.fair)
+	OR EXISTS (SELECT FROM {schema}project g WHERE g.name = b.project AND g.paused))`
+
+const classifySQL = `
+WITH plain AS MATERIALIZED (
+	SELECT b.id, c.id AS class_id
+	FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
+	WHERE b.state = {held} AND b.class_id IS NULL
+	ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED
+), more AS MATERIALIZED (
+	SELECT b.id, c.id AS class_id
+	FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
+	WHERE b.state = {held} AND b.class_id = 0
+	ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED
+), picked AS MATERIALIZED (
+	SELECT * FROM plain UNION ALL SELECT * FROM more LIMIT $2
+)
+UPDATE {schema}build b SET
+	class_id = p.class_id,
+	not_before = CASE WHEN b.not_before > {now} THEN b.not_before END,
+	state = CASE WHEN b.not_before > {now} OR ` + gated + ` THEN {held} ELSE {queued} END
+FROM picked p
+WHERE b.id = p.id
+RETURNING b.class_id, b.rank, b.state = {queued}`
+
+// dueSQL leaves builds of unknown classes to classifySQL. What was ranked by the virtual time of a fair pool has its own rank again, by which
+// it is admitted anew.
+const dueSQL = `
+WITH picked AS MATERIALIZED (
+	SELECT z.id FROM (
+		SELECT b.id FROM {schema}build b
+		WHERE b.state = {held} AND b.not_before IS NOT NULL AND b.not_before <= {now} AND b.class_id > 0
+		ORDER BY b.not_before LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+	LIMIT $2
+)
+UPDATE {schema}build b SET state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, rank = ` + ownRank + `
+FROM picked p
+WHERE b.id = p.id
+RETURNING b.class_id, b.rank, b.state = {queued}`
+
+// settleSQL holds what is queued and should not be: in fair pools what was not admitted, because it was on its way when the pool became
+// fair, and has a rank that may be behind all others for good; and what a program of version 1 has queued without a class.
+const settleSQL = `
+WITH found AS MATERIALIZED (
+	SELECT z.id FROM (
+		SELECT y.id
+		FROM {schema}pool p JOIN {schema}class c ON c.pool = p.name COLLATE "default"
+		CROSS JOIN LATERAL (
+			SELECT b.id, b.admitted FROM {schema}build b
+			WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 100) y
+		WHERE p.fair AND NOT y.admitted
+		UNION ALL
+		SELECT y.id FROM (
+			SELECT b.id FROM {schema}build b WHERE b.state = {queued} AND b.class_id = 0 ORDER BY b.rank, b.id LIMIT 512) y) z
+	LIMIT $1
+), picked AS MATERIALIZED (
+	SELECT b.id FROM {schema}build b
+	WHERE b.id = ANY(ARRAY(SELECT id FROM found)) AND b.state IS NOT DISTINCT FROM {queued}
+	FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE {schema}build b SET state = {held}, admitted = false, rank = ` + ownRank + `
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))`
+
+// promote queues held builds whose class is new, and those whose time has come, or leaves them to Admit.
+func (r *round) promote(ctx context.Context) error {
+	if err := r.intern(ctx); err != nil {
+		return err
+	}
+	var promoted int
+	classified, queued, err := r.queue(ctx, r.sql.classify, present(r.now), r.Limit)
+	r.count(&promoted, classified)
+	r.done.Queued += queued
+	if err != nil || classified >= r.Limit {
+		return err
+	}
+	due, queued, err := r.queue(ctx, r.sql.due, present(r.now), r.Limit-classified)
+	r.count(&promoted, due)
+	r.done.Queued += queued
+	return err
+}
+
+// queue runs a statement that queues builds, or leaves them held, and returns how many there were, and how many of them are queued.
+func (r *round) queue(ctx context.Context, sql string, args ...any) (moved, queued int, err error) {
+	type row struct {
+		class  queue.ClassID
+		rank   int64
+		queued bool
+	}
+	rows, err := collect(ctx, r.Backend, func(c pgx.CollectableRow) (x row, err error) {
+		err = c.Scan(&x.class, &x.rank, &x.queued)
+		return x, err
+	}, sql, args...)
+	for _, x := range rows {
+		if x.queued {
+			r.head(x.class, x.rank)
+			queued++
+		}
+	}
+	return len(rows), queued, err
+}
+
+// head notes that a build was queued.
+func (r *round) head(class queue.ClassID, rank int64) {
+	at := slices.IndexFunc(r.done.Heads, func(h queue.Head) bool { return h.Class == class })
+	if at < 0 {
+		at = len(r.done.Heads)
+		r.done.Heads = append(r.done.Heads, queue.Head{Class: class, Rank: rank})
+	}
+	r.done.Heads[at].Rank = min(r.done.Heads[at].Rank, rank)
+	r.done.Heads[at].Count++
+}
+
+// intern makes the classes that held builds need. Submitters never wait for its lock.
+func (r *round) intern(ctx context.Context) error {
+	missing, err := collect(ctx, r.Backend, pgx.RowTo[bool], r.sql.unclassed, r.Limit)
+	if err != nil || !missing[0] {
+		return err
+	}
+	var made int
+	err = r.sendAll(ctx, func(results pgx.BatchResults) error {
+		tag, err := results.Exec()
+		made = int(tag.RowsAffected())
+		return err
+	}, command{r.sql.takeLock, []any{r.lockName("intern")}}, command{r.sql.intern, []any{r.Limit}})
+	if err != nil {
+		return err
+	}
+	r.done.Interned = made
+	return nil
+}
+
+// settle holds what should not be queued. It counts as nothing.
+func (r *round) settle(ctx context.Context) error {
+	held, err := r.change(ctx, r.sql.settle, r.Limit)
+	r.done.More = r.done.More || held > 0
+	return err
+}

@@ -1,0 +1,167 @@
+package pgqueue
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/slipway-build/slipway/queue"
+)
+
+// forget is how long ended sessions and dead controllers are remembered.
+const forget = 10 * time.Minute
+
+const forgetSessionsSQL = `
+DELETE FROM {schema}session WHERE id = ANY(ARRAY(
+	SELECT z.id FROM (
+		SELECT s.id FROM {schema}session s
+		WHERE s.ended_at <= {now} - $3::bigint * interval '1 microsecond'
+			AND NOT EXISTS (SELECT FROM {schema}build b WHERE b.session_id IS NOT NULL AND b.session_id = s.id)
+		ORDER BY s.ended_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
+	LIMIT $2))`
+
+const forgetControllersSQL = `
+DELETE FROM {schema}controller WHERE id = ANY(ARRAY(
+	SELECT z.id FROM (
+		SELECT c.id FROM {schema}controller c
+		WHERE c.alive_until <= {now} - $3::bigint * interval '1 microsecond'
+			AND NOT EXISTS (SELECT FROM {schema}session s WHERE s.controller_id = c.id)
+		LIMIT 512 FOR UPDATE SKIP LOCKED) z
+	LIMIT $2))`
+
+const forgetKeysSQL = `
+WITH picked AS MATERIALIZED (
+	SELECT z.id FROM (
+		SELECT b.id FROM {schema}build b
+		WHERE b.idem_key IS NOT NULL AND b.finished_at IS NOT NULL AND b.finished_at <= {now} - $3::bigint * interval '1 microsecond'
+		ORDER BY b.finished_at LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+	LIMIT $2
+)
+UPDATE {schema}build b SET idem_key = NULL, idem_hash = NULL
+FROM picked p
+WHERE b.id = p.id`
+
+// credit gives projects back what artifacts took of their quotas that were deleted as the relation "gone". Projects are locked in order.
+const credit = `, freed AS MATERIALIZED (
+	SELECT g.project, sum(g.size) AS bytes FROM gone g WHERE g.charged GROUP BY g.project
+), payee AS MATERIALIZED (
+	SELECT p.name, f.bytes
+	FROM {schema}project p JOIN freed f ON f.project = p.name
+	WHERE p.name = ANY(ARRAY(SELECT project FROM freed))
+	ORDER BY p.name FOR NO KEY UPDATE OF p
+), credited AS (
+	UPDATE {schema}project p SET artifact_bytes = greatest(p.artifact_bytes - y.bytes, 0) FROM payee y WHERE p.name = y.name
+)`
+
+// unreserveSQL takes back the reservations of attempts that have ended. It walks over those of attempts that last, of which there are as many
+// as uploads.
+const unreserveSQL = `
+WITH gone AS (
+	DELETE FROM {schema}artifact WHERE ctid = ANY(ARRAY(
+		SELECT z.ctid FROM (
+			SELECT a.ctid FROM {schema}artifact a
+			WHERE NOT a.committed AND NOT EXISTS (
+				SELECT FROM {schema}build b WHERE b.id = a.build_id AND b.epoch = a.epoch AND b.state IN ({running}, {cancelling}) OFFSET 0)
+			ORDER BY a.created_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
+		LIMIT $1))
+	RETURNING project, size, charged
+)` + credit + `
+SELECT count(*) FROM gone`
+
+// retireBytes bounds how many bytes of logs are deleted at once, and with it how long that takes. A longer log goes alone.
+const retireBytes = 16 << 20
+
+// retireSQL deletes builds with all rows that belong to them. Whoever is about to archive a log has locked its head, or is waited for.
+const retireSQL = `
+WITH due AS MATERIALIZED (
+	SELECT z.id, z.project, z.finished_at FROM (
+		SELECT b.id, b.project, b.finished_at FROM {schema}build b
+		WHERE b.finished_at IS NOT NULL AND b.finished_at <= {now} - $3::bigint * interval '1 microsecond'
+			AND NOT EXISTS (SELECT FROM {schema}log_head h WHERE h.build_id = b.id AND h.archiving_until > {now} OFFSET 0)
+		ORDER BY b.finished_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
+	LIMIT $2
+), head AS MATERIALIZED (
+	SELECT h.build_id, h.epoch, h.length, h.archived, coalesce(h.archiving_until > {now}, false) AS archiving
+	FROM {schema}log_head h
+	WHERE h.build_id = ANY(ARRAY(SELECT d.id FROM due d))
+	ORDER BY h.build_id, h.epoch FOR UPDATE
+), doomed AS MATERIALIZED (
+	SELECT w.id, w.project
+	FROM (
+		SELECT d.id, d.project, coalesce(l.archiving, false) AS archiving,
+			sum(l.bytes) OVER (ORDER BY d.finished_at, d.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before,
+			l.bytes
+		FROM due d
+		LEFT JOIN (
+			SELECT h.build_id, bool_or(h.archiving) AS archiving, sum(h.length) FILTER (WHERE NOT h.archived) AS bytes
+			FROM head h GROUP BY h.build_id) l ON l.build_id = d.id) w
+	WHERE NOT w.archiving AND (w.before IS NULL OR w.before + coalesce(w.bytes, 0) <= $4::bigint)
+), chunks AS (
+	DELETE FROM {schema}log_chunk WHERE build_id = ANY(ARRAY(SELECT id FROM doomed))
+), heads AS (
+	DELETE FROM {schema}log_head WHERE build_id = ANY(ARRAY(SELECT id FROM doomed))
+), attempts AS (
+	DELETE FROM {schema}attempt WHERE build_id = ANY(ARRAY(SELECT id FROM doomed))
+), gone AS (
+	DELETE FROM {schema}artifact WHERE build_id = ANY(ARRAY(SELECT id FROM doomed)) RETURNING project, size, charged
+)` + credit + `, builds AS (
+	DELETE FROM {schema}build WHERE id = ANY(ARRAY(SELECT id FROM doomed))
+)
+SELECT NULL::uuid, (SELECT count(*) FROM doomed), '', (SELECT count(*) FROM due)
+UNION ALL
+SELECT h.build_id, h.epoch, d.project, h.length FROM head h JOIN doomed d ON d.id = h.build_id WHERE h.archived`
+
+// retire deletes builds whose retention is over.
+func (r *round) retire(ctx context.Context) error {
+	if r.Retention <= 0 {
+		return nil
+	}
+	type row struct {
+		id      pgtype.UUID // null in the first
+		number  int64       // epoch; how many builds were deleted
+		project string
+		length  int64 // bytes; how many builds were due
+	}
+	rows, err := collect(ctx, r.Backend, func(c pgx.CollectableRow) (x row, err error) {
+		err = c.Scan(&x.id, &x.number, &x.project, &x.length)
+		return x, err
+	}, r.sql.retire, present(r.now), r.Limit, r.Retention.Microseconds(), retireBytes)
+	for _, x := range rows {
+		if !x.id.Valid {
+			r.count(&r.done.Deleted, int(x.number))
+			r.done.More = r.done.More || 0 < x.number && x.number < x.length
+			continue
+		}
+		r.done.Archived = append(r.done.Archived, queue.ClosedLog{
+			AttemptID: queue.AttemptID{Build: x.id.Bytes, Epoch: x.number}, Project: x.project, Length: x.length,
+		})
+	}
+	return err
+}
+
+// unreserve takes back reservations of artifacts.
+func (r *round) unreserve(ctx context.Context) error {
+	gone, err := collect(ctx, r.Backend, pgx.RowTo[int], r.sql.unreserve, r.Limit)
+	if err != nil {
+		return err
+	}
+	r.count(&r.done.Forgotten, gone[0])
+	return nil
+}
+
+// forget removes what nothing refers to any more, and idempotency keys that were kept long enough.
+func (r *round) forget(ctx context.Context) error {
+	for _, step := range []struct {
+		sql  string
+		keep time.Duration
+	}{
+		{r.sql.forgetSessions, forget}, {r.sql.forgetControllers, forget}, {r.sql.forgetKeys, r.KeepKeys},
+	} {
+		if err := r.move(ctx, &r.done.Forgotten, step.sql, step.keep.Microseconds()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
