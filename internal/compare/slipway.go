@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
@@ -40,7 +39,7 @@ func openSlipway(pool *pgxpool.Pool) (*slipwaySide, error) {
 	return &slipwaySide{
 		backend: backend,
 		queue:   queue.New(backend, &queue.Options{Logger: slog.New(slog.DiscardHandler)}),
-		sql:     stdlib.OpenDBFromPool(pool),
+		pool:    pool,
 	}, nil
 }
 
@@ -68,7 +67,7 @@ func migrateSlipway(ctx context.Context, pool *pgxpool.Pool) error {
 type slipwaySide struct {
 	backend *pgqueue.Backend
 	queue   *queue.Queue
-	sql     *sql.DB
+	pool    *pgxpool.Pool
 }
 
 func slipwayParams(o order) (queue.Params, error) {
@@ -107,22 +106,17 @@ func (s *slipwaySide) submitTx(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
-	tx, err := s.sql.BeginTx(ctx, nil)
-	if err != nil {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, insertOwn, ownNote); err != nil {
+			return err
+		}
+		_, err := pgqueue.SubmitPgx(ctx, s.queue, tx, params)
 		return err
+	})
+	if err == nil {
+		s.queue.Wake()
 	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, insertOwn, ownNote); err != nil {
-		return err
-	}
-	if _, err := pgqueue.Submit(ctx, s.queue, tx, params); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	s.queue.Wake()
-	return nil
+	return err
 }
 
 func (s *slipwaySide) consume(ctx context.Context, w watcher) error {
