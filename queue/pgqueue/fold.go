@@ -6,9 +6,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// waited is how long a build b had waited when its last attempt began, in microseconds: 0 if it never did.
-const waited = `coalesce((extract(epoch FROM b.started_at - greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint, 0)`
-
 // foldLimit is how many rows of stat_delta one call folds. They are no builds: a day's are folded into one row.
 const foldLimit = 4096
 
