@@ -124,3 +124,16 @@ func (r *newRow) submitted() queue.Submitted {
 	}
 	return s
 }
+
+// placesOf returns what became of builds, in their order, of which all were inserted.
+func placesOf(builds []queue.NewBuild, rows []newRow) []queue.Submitted {
+	places := make(map[queue.ID]int, len(rows))
+	for i := range rows {
+		places[rows[i].ID] = i
+	}
+	done := make([]queue.Submitted, len(builds))
+	for i := range builds {
+		done[i] = rows[places[builds[i].ID]].submitted()
+	}
+	return done
+}

@@ -20,6 +20,8 @@ import (
 type runner interface {
 	// run runs a statement and has row read each of the rows that it returns.
 	run(ctx context.Context, s statement, args []any, row func(scanner) error) error
+	// limit returns an argument for statements that bound their waits themselves, nil if they should not.
+	limit(ctx context.Context) any
 }
 
 // A scanner reads the columns of a row.
@@ -40,13 +42,14 @@ func bothForms(sql string) statement {
 	})}
 }
 
-// quickRunner runs each statement in a transaction of its own, with no prologue: for statements that wait for no lock, or bound the wait
-// themselves, and are planned well without it.
+// quickRunner runs each statement in a transaction of its own, without the prologue, as quick does.
 type quickRunner struct{ database }
 
 func (r quickRunner) run(ctx context.Context, s statement, args []any, row func(scanner) error) error {
 	return explain(pgxRunner{r.database}.run(ctx, s, args, row))
 }
+
+func (quickRunner) limit(ctx context.Context) any { return serverLimit{ctx} }
 
 // ownRunner runs each statement in a transaction of its own, behind the prologue.
 type ownRunner struct{ *Backend }
@@ -57,6 +60,8 @@ func (r ownRunner) run(ctx context.Context, s statement, args []any, row func(sc
 		return eachRow(rows, err, row)
 	})
 }
+
+func (ownRunner) limit(context.Context) any { return nil } // the prologue sets one
 
 // pgxRunner runs statements in a caller's transaction by way of pgx.
 type pgxRunner struct {
@@ -69,6 +74,8 @@ func (r pgxRunner) run(ctx context.Context, s statement, args []any, row func(sc
 	rows, err := r.tx.Query(ctx, s.plain, args...)
 	return eachRow(rows, err, row)
 }
+
+func (pgxRunner) limit(context.Context) any { return nil }
 
 // eachRow reads what a query has returned, to its end: until then nobody knows that it has succeeded.
 func eachRow(rows pgx.Rows, err error, row func(scanner) error) error {
@@ -108,6 +115,8 @@ func (r sqlRunner) run(ctx context.Context, s statement, args []any, row func(sc
 	}
 	return errors.Join(rows.Err(), rows.Close())
 }
+
+func (sqlRunner) limit(context.Context) any { return nil }
 
 // unwrap returns what is below bun, which takes parameters as the driver does, and reports whether it has found it.
 func unwrap(conn bun.IConn) (bun.IConn, bool) {

@@ -20,7 +20,8 @@ import (
 )
 
 // submitOneSQL inserts a build. It finds out by itself what gatesSQL tells for several, and decides as gates.row does: one statement is
-// what most submits are made of.
+// what most submits are made of. Its last argument bounds the wait for whoever is inserting the same id or key; it is null in a caller's
+// transaction, which would go on with that limit.
 const submitOneSQL = `
 WITH added AS (
 	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, source_digest, source_size, run_timeout,
@@ -35,7 +36,8 @@ WITH added AS (
 		SELECT t.now, greatest(t.now, $21::timestamptz) AS begin, coalesce($21::timestamptz > t.now, false) AS later, c.id AS class_id,
 			$16::text <> '' OR EXISTS (SELECT FROM {schema}pool p WHERE p.name = $4 AND p.fair)
 				OR EXISTS (SELECT FROM {schema}project p WHERE p.name = $3 AND p.paused) AS gated
-		FROM (SELECT {now} AS now) t{bounded} LEFT JOIN {schema}class c ON c.pool = $4 AND c.labels = $5
+		FROM (SELECT {now} AS now, CASE WHEN $22::text IS NOT NULL THEN set_config('lock_timeout', $22, true) END) t
+		LEFT JOIN {schema}class c ON c.pool = $4 AND c.labels = $5
 		OFFSET 0) n{new}
 	RETURNING class_id, state, rank, class_id > 0 AND not_before IS NOT NULL AS later
 ), counted AS (
@@ -47,16 +49,13 @@ SELECT coalesce(class_id, 0), state, rank, coalesce(later, false) FROM added`
 const ifNew = `
 	ON CONFLICT (project, idem_key) WHERE idem_key IS NOT NULL DO NOTHING`
 
-// bounded22 bounds the wait for whoever is inserting the same id. It is not for a caller's transaction, which would go on with that limit.
-const bounded22 = ` CROSS JOIN (SELECT set_config('lock_timeout', $22, true)) l`
-
-// submitOne returns submitOneSQL with one of these, or neither, in its place.
-func submitOne(bounded, onConflict string) string {
+// submitOne returns submitOneSQL with ifNew, or nothing, in its place.
+func submitOne(onConflict string) string {
 	step := strconv.FormatInt(queue.PriorityStep.Microseconds(), 10)
-	return strings.NewReplacer("{bounded}", bounded, "{new}", onConflict, "{step}", step).Replace(submitOneSQL)
+	return strings.NewReplacer("{new}", onConflict, "{step}", step).Replace(submitOneSQL)
 }
 
-// oneColumns returns the arguments of submitOneSQL, in forms that every driver takes.
+// oneColumns returns the arguments of submitOneSQL but for the last, in forms that every driver takes.
 func oneColumns(n *queue.NewBuild, now time.Time) []any {
 	var digest, hash []byte
 	var size, queueTimeout *int64
@@ -134,35 +133,30 @@ JOIN {schema}build b ON b.project = k.project AND b.idem_key = k.key
 WHERE b.idem_key IS NOT NULL`
 
 // Submit implements [queue.Transitions].
-func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
+func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	if !anyKey(builds) {
-		return b.submitOwn(ctx, builds, now)
-	}
-	done, err = b.submitKeysOwn(ctx, builds, now)
-	if errors.Is(err, queue.ErrConflict) {
+	done, err := b.submitOwn(ctx, builds, now)
+	if errors.Is(err, queue.ErrConflict) && anyKey(builds) {
 		// The id may have been taken by a submit of the same key, which was not there yet when this one looked for the key.
-		done, err = b.submitKeysOwn(ctx, builds, now)
+		done, err = b.submitOwn(ctx, builds, now)
 	}
 	return done, err
 }
 
-// submitOwn submits builds without keys on connections of the pool.
-func (b *Backend) submitOwn(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
-	if len(builds) != 1 {
-		return b.submitPlain(ctx, ownRunner{b}, builds, now)
-	}
-	return b.submitOne(ctx, quickRunner{b.db}, b.sql.submitOneBounded, &builds[0], now, serverLimit{ctx})
-}
-
-// submitKeysOwn submits builds with keys on a connection of the pool. A single one needs no transaction: either it is inserted, or nothing is.
-func (b *Backend) submitKeysOwn(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
-	if len(builds) == 1 {
-		return b.submitKeys(ctx, ownRunner{b}, builds, now)
+// submitOwn submits builds on connections of the pool. Only several with keys need a transaction: that one of them conflicts turns out when
+// others are inserted.
+func (b *Backend) submitOwn(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
+	switch {
+	case len(builds) == 0:
+		return nil, nil
+	case len(builds) == 1:
+		return b.submit(ctx, quickRunner{b.db}, builds, now)
+	case !anyKey(builds):
+		return b.submit(ctx, ownRunner{b}, builds, now)
 	}
 	err = b.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		done, err = b.submitKeys(ctx, pgxRunner{tx}, builds, now)
+		done, err = b.submit(ctx, pgxRunner{tx}, builds, now)
 		return err
 	})
 	if err != nil {
@@ -171,11 +165,23 @@ func (b *Backend) submitKeysOwn(ctx context.Context, builds []queue.NewBuild, no
 	return done, nil
 }
 
+// submit submits builds by the statements that fit them.
+func (b *Backend) submit(ctx context.Context, on runner, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	switch {
+	case anyKey(builds):
+		return b.submitKeys(ctx, on, builds, now)
+	case len(builds) == 1:
+		return b.submitOne(ctx, on, b.sql.submitOne, &builds[0], now)
+	default:
+		return b.submitPlain(ctx, on, builds, now)
+	}
+}
+
 // submitOne inserts a build. It returns nothing if the build has a key that is known.
 func (b *Backend) submitOne(
-	ctx context.Context, on runner, sql statement, n *queue.NewBuild, now time.Time, more ...any,
+	ctx context.Context, on runner, sql statement, n *queue.NewBuild, now time.Time,
 ) (done []queue.Submitted, err error) {
-	err = on.run(ctx, sql, append(oneColumns(n, now), more...), func(scan scanner) error {
+	err = on.run(ctx, sql, append(oneColumns(n, now), on.limit(ctx)), func(scan scanner) error {
 		s := queue.Submitted{ID: n.ID}
 		var class queue.ClassID
 		var state sqlqueue.State
@@ -207,15 +213,7 @@ func (b *Backend) submitPlain(ctx context.Context, on runner, builds []queue.New
 	if err := on.run(ctx, b.sql.submitPlain, append(args, projects, counts), noRows); err != nil {
 		return nil, taken(err)
 	}
-	placed := make(map[queue.ID]queue.Submitted, len(rows))
-	for i := range rows {
-		placed[rows[i].ID] = rows[i].submitted()
-	}
-	done := make([]queue.Submitted, len(builds))
-	for i := range builds {
-		done[i] = placed[builds[i].ID]
-	}
-	return done, nil
+	return placesOf(builds, rows), nil
 }
 
 // submitKeys inserts those builds whose keys are not known.

@@ -26,8 +26,16 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	if err != nil {
 		return nil, err
 	}
-	return q.SubmitBy(params, func(builds []queue.NewBuild) ([]queue.Submitted, error) {
-		return b.submitIn(ctx, sqlRunner{tx, b.bun}, builds)
+	return q.SubmitBy(params, func(builds []queue.NewBuild) (done []queue.Submitted, err error) {
+		db, bare := tx.(*bun.DB)
+		if !bare {
+			return b.submitIn(ctx, sqlRunner{tx, b.bun}, builds)
+		}
+		err = db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+			done, err = b.submitIn(ctx, sqlRunner{tx, b.bun}, builds)
+			return err
+		})
+		return done, err
 	})
 }
 
@@ -55,17 +63,9 @@ func backendOf(q *queue.Queue) (*Backend, error) {
 }
 
 // submitIn submits builds in a caller's transaction.
-func (b *Backend) submitIn(ctx context.Context, on runner, builds []queue.NewBuild) (done []queue.Submitted, err error) {
+func (b *Backend) submitIn(ctx context.Context, on runner, builds []queue.NewBuild) ([]queue.Submitted, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	var now time.Time
-	switch {
-	case anyKey(builds):
-		done, err = b.submitKeys(ctx, on, builds, now)
-	case len(builds) == 1:
-		done, err = b.submitOne(ctx, on, b.sql.submitOne, &builds[0], now)
-	default:
-		done, err = b.submitPlain(ctx, on, builds, now)
-	}
+	done, err := b.submit(ctx, on, builds, time.Time{})
 	return done, explain(err)
 }
