@@ -26,6 +26,8 @@ type lease struct {
 	log        int64 // bytes stored
 
 	// What follows is read of those that may be attempted again.
+	class       queue.ClassID
+	rank        int64
 	admitted    bool
 	retryFailed bool
 	backoff     queue.Backoff
@@ -39,7 +41,7 @@ const leaseColumns = `SELECT b.id, b.epoch, b.state, b.session_id, b.worker, b.p
 `
 
 // retryColumns are more columns of those leases that may be attempted again. They stand behind the spec.
-const retryColumns = leaseColumns + `	, b.admitted, b.retry_failed, b.backoff_base, b.backoff_max
+const retryColumns = leaseColumns + `	, b.class_id, b.rank, b.admitted, b.retry_failed, b.backoff_base, b.backoff_max
 `
 
 func (l *lease) columns() []any {
@@ -53,7 +55,7 @@ func (l *lease) scan(rows *sql.Rows) error { return rows.Scan(l.columns()...) }
 
 func (l *lease) scanRetry(rows *sql.Rows) error {
 	var base, most int64
-	err := rows.Scan(append(l.columns(), &l.admitted, &l.retryFailed, &base, &most)...)
+	err := rows.Scan(append(l.columns(), &l.class, &l.rank, &l.admitted, &l.retryFailed, &base, &most)...)
 	l.backoff = queue.Backoff{Base: sqlqueue.Duration(base), Max: sqlqueue.Duration(most)}
 	return err
 }

@@ -57,23 +57,25 @@ func (r *round) expire(ctx context.Context) error {
 var (
 	releaseOverdueSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = worker, avoid_until = ?1 + ?2
-WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT +?3)`)
+WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT +?3)
+RETURNING class_id, rank, 1`)
 
 	releaseEndedSQL = statement(`
 UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
 WHERE id IN (
 	SELECT b.id FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
-	WHERE b.state = {offered} AND b.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT +?2)`)
+	WHERE b.state = {offered} AND b.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT +?2)
+RETURNING class_id, rank, 1`)
 )
 
 // release takes back offers that ran out, and those to sessions that have ended.
 func (r *round) release(ctx context.Context) error {
-	overdue, err := r.exec(ctx, releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
+	overdue, err := r.queue(ctx, &r.done.Released, releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
 	if err != nil {
 		return err
 	}
-	ended, err := r.exec(ctx, releaseEndedSQL, r.now, r.Limit-overdue)
-	r.count(&r.done.Released, overdue+ended)
+	_, err = r.queue(ctx, &r.done.Released, releaseEndedSQL, r.now, r.Limit-overdue)
+	r.count(&r.done.Released, 0)
 	return err
 }
 
@@ -139,11 +141,14 @@ func (r *round) sweep(ctx context.Context) error {
 	endings := make([]ending, len(held))
 	for i := range held {
 		endings[i] = held[i].again(sqlqueue.Lost, queue.EventSessionLost.Reason(), r.Avoid, r.now)
-		if endings[i].Next == sqlqueue.Lost {
+		switch endings[i].Next {
+		case sqlqueue.Lost:
 			r.done.Lost++
-		} else {
-			r.done.Requeued++
+			continue
+		case sqlqueue.Queued:
+			r.heads.add(held[i].class, held[i].rank)
 		}
+		r.done.Requeued++
 	}
 	r.done.More = r.done.More || len(held) >= r.Limit
 	return r.end(ctx, endings)
@@ -196,17 +201,17 @@ func (r *round) promote(ctx context.Context) error {
 		return err
 	}
 	r.done.Interned = classes
-	fresh, err := r.queued(ctx, classifySQL, r.Limit, r.now)
+	fresh, err := r.queue(ctx, &r.done.Queued, classifySQL, r.Limit, r.now)
 	if err != nil {
 		return err
 	}
-	due, err := r.queued(ctx, dueSQL, r.now, r.Limit-fresh)
+	due, err := r.queue(ctx, &r.done.Queued, dueSQL, r.now, r.Limit-fresh)
 	r.done.More = r.done.More || fresh+due >= r.Limit
 	return err
 }
 
-// queued runs a statement that queues builds, or leaves them held, and returns how many those are.
-func (r *round) queued(ctx context.Context, query string, args ...any) (n int, err error) {
+// queue runs a statement that queues builds, or leaves them held. It counts the former as a kind and returns how many they are in all.
+func (r *round) queue(ctx context.Context, kind *int, query string, args ...any) (n int, err error) {
 	err = r.each(ctx, func(rows *sql.Rows) error {
 		var head queue.Head
 		var queued bool
@@ -215,7 +220,7 @@ func (r *round) queued(ctx context.Context, query string, args ...any) (n int, e
 		}
 		n++
 		if queued {
-			r.done.Queued++
+			*kind++
 			r.heads.add(head.Class, head.Rank)
 		}
 		return nil
