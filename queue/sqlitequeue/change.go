@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -59,40 +58,37 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 }
 
 var (
-	beginSQL       = statement("BEGIN IMMEDIATE")
-	commitSQL      = statement("COMMIT")
-	rollbackSQL    = statement("ROLLBACK")
-	busyTimeoutSQL = statement("PRAGMA busy_timeout")
+	beginSQL    = statement("BEGIN IMMEDIATE")
+	commitSQL   = statement("COMMIT")
+	rollbackSQL = statement("ROLLBACK")
 )
 
-// begin takes the write lock. It does not rely on the settings of the connection: a transaction that took the lock later could fail in
-// the middle, and a busy timeout may be missing, or be long. SQLite tries ever more rarely while it waits, so that whoever has waited
-// longest comes last when several processes write all the time; waits that begin anew every few milliseconds are fair enough.
-func begin(ctx context.Context, conn bun.Conn) error {
-	var timeout int
-	if err := conn.Conn.QueryRowContext(ctx, busyTimeoutSQL).Scan(&timeout); err != nil {
-		return err
-	}
-	if err := setBusyTimeout(ctx, conn, 10); err != nil {
-		return err
-	}
-	_, err := conn.Conn.ExecContext(ctx, beginSQL)
-	for failed(err, sqlite3.SQLITE_BUSY) && ctx.Err() == nil {
-		_, err = conn.Conn.ExecContext(ctx, beginSQL)
-	}
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("wait for other processes that write: %w", ctx.Err())
-	}
-	if restore := setBusyTimeout(context.WithoutCancel(ctx), conn, timeout); restore != nil {
-		discard(conn)
-		return errors.Join(err, restore)
-	}
-	return err
-}
+// patience is how long one attempt to take the write lock may last.
+const patience = 10 * time.Millisecond
 
-func setBusyTimeout(ctx context.Context, conn bun.Conn, ms int) error {
-	_, err := conn.Conn.ExecContext(ctx, "PRAGMA busy_timeout = "+strconv.Itoa(ms))
-	return err
+// begin takes the write lock, at once: a transaction that took it later could fail in the middle. While SQLite waits, it tries ever more
+// rarely, so that whoever has waited longest comes last when several processes write all the time; waits that begin anew every few
+// milliseconds are fair enough.
+func begin(ctx context.Context, conn bun.Conn) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, patience)
+		_, err := conn.Conn.ExecContext(attempt, beginSQL)
+		over := attempt.Err() != nil
+		if failed(err, sqlite3.SQLITE_BUSY) {
+			<-attempt.Done() // the connection has no busy timeout, or a shorter one
+		}
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("wait for other processes that write: %w", ctx.Err())
+		case over:
+			rollback(ctx, conn) // should it have begun at the last moment
+		case !failed(err, sqlite3.SQLITE_BUSY):
+			return err
+		}
+	}
 }
 
 // rollback ends a transaction that failed, also if ctx is why, unless it never began or SQLite has ended it by itself, which it

@@ -69,23 +69,24 @@ func (l *lease) again(outcome sqlqueue.State, reason string, avoid time.Duration
 	return e
 }
 
-// endings is the set that a list of ending carries, with the time; two arguments.
-const endings = `(SELECT ? AS now, unhex(value->>'id', '-') AS id, value AS v FROM json_each(?))`
+// endings makes e the set that a list of ending carries, with the time; two arguments.
+const endings = `
+WITH e AS MATERIALIZED (SELECT ? AS now, unhex(value->>'id', '-') AS id, value AS v FROM json_each(?))`
 
 var (
-	endAttemptSQL = statement(`
+	endAttemptSQL = statement(endings + `
 INSERT INTO {schema}attempt (
 	build_id, epoch, worker, started_at, ended_at, outcome, result, reason, exit_code, signal, log_sha256, log_complete)
 SELECT b.id, b.epoch, b.worker, b.started_at, e.now,
 	e.v->>'outcome', e.v->>'result', e.v->>'reason', e.v->>'exit', e.v->>'signal', unhex(e.v->>'log'), e.v->>'complete'
-FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id`)
+FROM e CROSS JOIN {schema}build AS b ON b.id = e.id`)
 
-	closeLogSQL = statement(`
+	closeLogSQL = statement(endings + `
 UPDATE {schema}log_head AS h SET closed = 1
-FROM ` + endings + ` AS e CROSS JOIN {schema}build AS b ON b.id = e.id
+FROM e CROSS JOIN {schema}build AS b ON b.id = e.id
 WHERE h.build_id = b.id AND h.epoch = b.epoch`)
 
-	endBuildSQL = statement(`
+	endBuildSQL = statement(endings + `
 UPDATE {schema}build AS b SET
 	state = e.v->>'next', session_id = NULL, deadline = NULL, token_hash = NULL,
 	finished_at = CASE WHEN e.v->>'next' >= {succeeded} THEN e.now END,
@@ -96,7 +97,7 @@ UPDATE {schema}build AS b SET
 	reason = e.v->>'build_reason',
 	exit_code = CASE WHEN e.v->>'next' >= {succeeded} THEN e.v->>'exit' END,
 	signal = CASE WHEN e.v->>'next' >= {succeeded} THEN e.v->>'signal' ELSE '' END
-FROM ` + endings + ` AS e
+FROM e
 WHERE b.id = e.id`)
 )
 

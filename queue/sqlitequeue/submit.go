@@ -113,9 +113,10 @@ func newRow(b *queue.NewBuild, now time.Time) newBuild {
 
 // One statement for any number of builds, so that it is atomic on whatever connection it runs. A build that is kept back has a class
 // above 0, or 0 if its class is not known. Here and wherever a caller's connection may be used, each argument stands once and as a plain
-// question mark, because bun has its own idea of numbers.
+// question mark, because bun has its own idea of numbers. What is read of a list many times is materialized, or SQLite writes it anew
+// each time.
 const insertSQL = `
-WITH given AS (SELECT value FROM json_each(?))
+WITH given AS MATERIALIZED (SELECT value FROM json_each(?))
 INSERT INTO {schema}build (
 	id, project, pool, labels, class_id, state, rank, source_digest, source_size, max_attempts, run_timeout, queue_timeout,
 	created_at, expires_at, not_before, priority, retry_failed, backoff_base, backoff_max, limit_key, idem_key, idem_hash,
