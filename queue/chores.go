@@ -115,7 +115,7 @@ func (q *Queue) notify(ctx context.Context, waker Waker) error {
 // listen hears what other processes send.
 func (q *Queue) listen(ctx context.Context, waker Waker) {
 	trouble := trouble{log: q.opts.Logger, what: "listen for hints"}
-	backoff := pace{shortest: 100 * time.Millisecond, longest: 5 * time.Second}
+	backoff := pace{shortest: 100 * time.Millisecond, longest: 2 * time.Second}
 	backoff.quicken()
 	for ctx.Err() == nil {
 		err := waker.Listen(ctx, func(h Hint) {

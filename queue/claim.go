@@ -34,6 +34,7 @@ func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 	}
 	claimed, err := q.claim(ctx, q.fleet.plan(idle))
 	q.floors.took(claimed)
+	q.watchers.ringClaimed(claimed)
 	if slices.ContainsFunc(claimed, func(c Claimed) bool { return c.Admitted }) {
 		q.bells.admit.ring()
 	}

@@ -2,16 +2,19 @@ package queue
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
 
 const (
 	// surveyEvery is how often all of the classes that this process serves are looked at from their very beginning, at most; and
-	// surveyShare is how much longer than the look took it is not taken again.
+	// surveyShare is how much longer than such a look took it is not taken again.
 	surveyEvery = time.Second
 	surveyShare = 20
-	// A look from the beginning is slow if it takes longer than slowLook and several times as long as one from the floors on.
+	// advanceEvery is how often floors are moved up meanwhile.
+	advanceEvery = 250 * time.Millisecond
+	// A look from the beginning is slow if it takes longer than slowLook, and slowRatio times as long as one from the floors on.
 	slowLook  = time.Millisecond
 	slowRatio = 2
 )
@@ -29,6 +32,8 @@ type floors struct {
 	heard map[ClassID]int64
 	// dropped says that builds of unknown ranks were queued since then.
 	dropped bool
+	// due is when the next look from the beginning is. Only the survey uses it.
+	due time.Time
 }
 
 // of returns where to look.
@@ -91,18 +96,13 @@ func (f *floors) drop() {
 	clear(f.raised)
 }
 
-// begin starts a survey of classes. It returns where each was found to end by what was claimed before.
-func (f *floors) begin(classes []ClassID) map[ClassID]int64 {
+// begin starts a survey of classes. It returns the floors that are in force, nil if there are none, and the highest ranks that were seen
+// before.
+func (f *floors) begin() (raised, tops map[ClassID]int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard, f.dropped = make(map[ClassID]int64), false
-	ends := make(map[ClassID]int64, len(classes))
-	for _, class := range classes {
-		if top, ok := f.tops[class]; ok {
-			ends[class] = top
-		}
-	}
-	return ends
+	return maps.Clone(f.raised), maps.Clone(f.tops)
 }
 
 // end ends a survey with the floors that it found, or without any. What was told of meanwhile counts.
@@ -113,51 +113,66 @@ func (f *floors) end(found map[ClassID]int64) {
 		lower(found, class, rank)
 	}
 	f.heard = nil
-	if !f.dropped {
-		f.raised = found
+	if f.dropped {
+		found = nil
 	}
+	f.raised = found
 }
 
 // survey looks at all the classes that this process serves from their beginning, and again from what came first in each, to tell
-// whether the beginning is what takes long.
-func (q *Queue) survey(ctx context.Context) (bool, error) {
+// whether it is the beginning that takes long. While there are floors it moves them up between such looks.
+func (q *Queue) survey(ctx context.Context) (more bool, err error) {
 	classes := q.fleet.served()
-	found := q.floors.begin(classes)
+	raised, tops := q.floors.begin()
+	var found map[ClassID]int64
+	defer func() { q.floors.end(found) }()
+	if time.Now().Before(q.floors.due) {
+		if len(raised) == 0 {
+			return false, nil
+		}
+		for class, floor := range raised {
+			tops[class] = max(tops[class], floor)
+		}
+		found, _, err = q.look(ctx, classes, raised, tops)
+		return false, err
+	}
 	if len(classes) == 0 {
-		q.floors.end(nil)
 		return false, nil
 	}
+	seen, whole, err := q.look(ctx, classes, nil, tops)
+	q.floors.due = time.Now().Add(max(surveyEvery, surveyShare*whole))
+	if err != nil || whole < slowLook {
+		return false, err
+	}
+	seen, rest, err := q.look(ctx, classes, seen, seen)
+	if err == nil && whole >= slowRatio*rest {
+		found = seen
+	}
+	return false, err
+}
+
+// look looks for the first build of each class, from its floor on. It returns the rank of that or, of a class without builds, the top of
+// what was there before, and how long the look took.
+func (q *Queue) look(ctx context.Context, classes []ClassID, floors, tops map[ClassID]int64) (map[ClassID]int64, time.Duration, error) {
 	reaches := make([]Reach, len(classes))
+	found := make(map[ClassID]int64, len(classes))
 	for i, class := range classes {
 		reaches[i] = Reach{Class: class, Floor: NoFloor}
+		if floor, ok := floors[class]; ok {
+			reaches[i].Floor = floor
+		}
+		if top, ok := tops[class]; ok {
+			found[class] = top
+		}
 	}
-	heads, whole, err := q.look(ctx, reaches)
-	if err != nil || whole < slowLook {
-		q.floors.end(nil)
-		return false, err
+	begun := time.Now()
+	heads, err := q.backend.Probe(ctx, reaches, 1)
+	took := time.Since(begun)
+	if err != nil {
+		return nil, took, err
 	}
 	for _, h := range heads {
 		found[h.Class] = h.Rank
 	}
-	for i, class := range classes {
-		if rank, ok := found[class]; ok {
-			reaches[i].Floor = rank
-		}
-	}
-	_, rest, err := q.look(ctx, reaches)
-	if err != nil || whole < slowRatio*rest {
-		found = nil
-	}
-	q.floors.end(found)
-	return false, err
+	return found, took, nil
 }
-
-// look probes for the first build of each class and returns how long that took.
-func (q *Queue) look(ctx context.Context, reaches []Reach) ([]Head, time.Duration, error) {
-	begun := time.Now()
-	heads, err := q.backend.Probe(ctx, reaches, 1)
-	return heads, time.Since(begun), err
-}
-
-// surveyRest is how long a survey that took so long is the last.
-func surveyRest(cost time.Duration) time.Duration { return max(surveyEvery, surveyShare*cost) }

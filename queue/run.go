@@ -25,7 +25,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		{what: "maintain", every: q.opts.MaintainEvery, bell: q.bells.maintain, do: q.maintain},
 		{what: "admit", every: q.opts.MaintainEvery, bell: q.bells.admit, do: (&admission{queue: q}).walk},
 		{what: "say what is served", every: learnEvery / 2, bell: q.bells.serve, do: (&service{queue: q}).renew},
-		{what: "survey", every: surveyEvery, bell: q.bells.survey, do: q.survey, rest: surveyRest},
+		{what: "survey", every: advanceEvery, bell: q.bells.survey, do: q.survey},
 	}
 	if q.opts.Archive != nil {
 		chores = append(chores, chore{what: "archive logs", every: archiveEvery, bell: q.bells.archive, do: q.archive})
@@ -61,7 +61,7 @@ type chore struct {
 // keep does the chore until ctx ends.
 func (c *chore) keep(ctx context.Context, log *slog.Logger) {
 	trouble := trouble{log: log, what: c.what}
-	backoff := pace{shortest: 200 * time.Millisecond, longest: 5 * time.Second}
+	backoff := pace{shortest: 200 * time.Millisecond, longest: 2 * time.Second}
 	backoff.quicken()
 	for ctx.Err() == nil {
 		begun := time.Now()

@@ -114,6 +114,20 @@ func (w *watchers) ring(changed []ID) {
 	}
 }
 
+// ringClaimed tells the watchers of builds that a worker was given them.
+func (w *watchers) ringClaimed(claimed []Claimed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.byID) == 0 {
+		return
+	}
+	for i := range claimed {
+		for b := range w.byID[claimed[i].Build] {
+			b.ring()
+		}
+	}
+}
+
 // ringAll has all look, when some builds changed that nobody names.
 func (w *watchers) ringAll() {
 	w.mu.Lock()
