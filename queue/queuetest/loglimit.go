@@ -216,7 +216,9 @@ var logLimitCases = []testCase{
 						if lengths[0].Cut {
 							return nil
 						}
-						at = int(lengths[0].Length)
+						if at = int(lengths[0].Length); at == len(all) {
+							return fmt.Errorf("a log of %d bytes is not cut", at)
+						}
 					}
 				})
 				s.wantLog(b, id, want, false)

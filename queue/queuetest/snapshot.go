@@ -84,14 +84,14 @@ func code(p *int) string {
 	return fmt.Sprint(*p)
 }
 
-// log reads an attempt's whole log.
+// log reads an attempt's whole log, as far as the backend has it: nothing of one that is in the archive.
 func (s *subject) log(b queue.NewBuild, epoch int64) []byte {
 	s.Helper()
 	var all []byte
 	for {
 		page, err := s.ReadLog(s.ctx, b.Project, queue.AttemptID{Build: b.ID, Epoch: epoch}, int64(len(all)), queue.MaxLogRead)
 		s.must(err)
-		if int64(len(all)) == page.Length {
+		if int64(len(all)) == page.Length || page.Archived {
 			return all
 		}
 		if len(page.Data) == 0 {

@@ -19,7 +19,7 @@ const enoughWalks = 100
 func walkRandomly(t *testing.T, b queue.Backend) {
 	s := newSubject(t, b)
 	walks := 0
-	events := make(map[queue.Event]int)
+	events, met := make(map[queue.Event]int), make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience) // of one walk; there are a hundred
 		defer cancel()
@@ -27,7 +27,10 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 		walks++
 		s.pass(long) // what an earlier walk has left behind is over
 		s.reporter = rt
-		w := &walk{subject: s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight), events: events}
+		w := &walk{
+			subject: s, project: fmt.Sprintf("walk-%d", walks), seen: make(map[queue.ID]*sight), events: events, met: met,
+			limits: make(map[string]int), used: make(map[string]int),
+		}
 		w.sweeper = s.fresh()
 		for _, worker := range []string{"a", "b"} {
 			facts := s.facts()
@@ -37,6 +40,9 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 			}
 			w.workers = append(w.workers, facts)
 			w.sessions = append(w.sessions, s.open(facts))
+		}
+		if walks%2 == 0 {
+			w.setLimit(walkKeys[0], 1)
 		}
 		for _, g := range rapid.SliceOfN(genes, 20, 30).Draw(rt, "steps") {
 			st := w.decode(g)
@@ -50,6 +56,11 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 	for _, e := range queue.Events() {
 		if walks >= enoughWalks && events[e] == 0 {
 			t.Errorf("%v never happened in %d walks", e, walks)
+		}
+	}
+	for _, what := range []string{"admitted", "held again", "limit reached", "deleted", "cut"} {
+		if walks >= enoughWalks && met[what] == 0 {
+			t.Errorf("no build was ever met that was %q in %d walks", what, walks)
 		}
 	}
 }
@@ -87,6 +98,12 @@ type walk struct {
 	sweeper  queue.ID
 	seen     map[queue.ID]*sight
 	events   map[queue.Event]int // how often each has happened, in all walks
+	met      map[string]int      // how often else something was seen
+
+	limits map[string]int // of concurrency keys; what is not there is not limited
+	used   map[string]int // how many builds of each key there were where its limit counts them, after the last step
+	paused bool           // the pool or the project
+	fair   bool
 }
 
 // A sight is a build as it was seen last.
@@ -94,6 +111,7 @@ type sight struct {
 	build queue.Build
 	text  string
 	ended map[int64]string // attempts that have ended
+	logs  map[int64]queue.Attempt
 }
 
 // take makes a call and checks what always holds.
@@ -112,6 +130,7 @@ func (w *walk) take(st step) {
 	for _, b := range builds {
 		w.look(b)
 	}
+	w.checkPlaces(builds)
 }
 
 // look checks a build, as a list shows it, against what was seen of it last.
@@ -120,7 +139,7 @@ func (w *walk) look(got queue.Build) {
 	old := w.seen[got.ID]
 	switch {
 	case old == nil:
-		old = &sight{ended: make(map[int64]string)}
+		old = &sight{ended: make(map[int64]string), logs: make(map[int64]queue.Attempt)}
 		w.seen[got.ID] = old
 	case describe(got) == old.text:
 		return
@@ -141,6 +160,12 @@ func (w *walk) checkAttempts(s *sight, rows []queue.Attempt) {
 		}
 		if !a.EndedAt.IsZero() {
 			s.ended[a.Epoch] = describeAttempt(a)
+		}
+		if was := s.logs[a.Epoch]; a.LogLength < was.LogLength || was.LogCut && (!a.LogCut || a.LogLength > was.LogLength) {
+			w.Fatalf("the log of an attempt that was\n%s, is\n%s", describeAttempt(was), describeAttempt(a))
+		}
+		if s.logs[a.Epoch] = a; a.LogCut {
+			w.met["cut"]++
 		}
 	}
 }
