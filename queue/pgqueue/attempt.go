@@ -18,11 +18,9 @@ import (
 const acceptSQL = `
 WITH offered AS MATERIALIZED (
 	SELECT b.id, i.token_hash, i.slack
-	FROM unnest((SELECT $2::uuid[]), (SELECT $3::bigint[]), (SELECT $4::bigint[]), (SELECT $5::bytea[]), (SELECT $6::bigint[]))
-		AS i(id, epoch, session_id, token_hash, slack)
-	CROSS JOIN (SELECT set_config('lock_timeout', $7, true)) l
+	FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS i(id, epoch, session_id, token_hash, slack)
 	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id
-	WHERE b.id = ANY ((SELECT $2)::uuid[]) AND b.state = {offered}
+	WHERE b.id = ANY($2::uuid[]) AND b.state = {offered}
 	ORDER BY b.id FOR NO KEY UPDATE OF b
 )
 UPDATE {schema}build b SET
@@ -38,23 +36,23 @@ RETURNING b.id, b.epoch`
 // acceptedSQL finds attempts that were accepted before in the same way.
 const acceptedSQL = `
 SELECT b.id, b.epoch
-FROM unnest((SELECT $1::uuid[]), (SELECT $2::bigint[]), (SELECT $3::bigint[]), (SELECT $4::bytea[])) AS i(id, epoch, session_id, token_hash)
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[]) AS i(id, epoch, session_id, token_hash)
 JOIN {schema}build b
 	ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.token_hash = i.token_hash
-WHERE b.id = ANY ((SELECT $1)::uuid[]) AND b.state IN ({running}, {cancelling})`
+WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})`
 
 // Accept implements [queue.Transitions].
 func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := acceptColumns(accepts, nil)
-	done, err := quick(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks, serverLimit{ctx})
+	done, err := collect(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks)
 	if err != nil || len(done) == len(accepts) {
 		return done, err
 	}
 	// What is left is stale, or was accepted before: by a statement that has committed, since this one waited for its lock.
 	c = acceptColumns(accepts, done)
-	again, err := quick(ctx, b, scanAttemptID, b.sql.accepted, c.builds, c.epochs, c.sessions, c.hashes)
+	again, err := collect(ctx, b, scanAttemptID, b.sql.accepted, c.builds, c.epochs, c.sessions, c.hashes)
 	if err != nil {
 		return nil, err
 	}

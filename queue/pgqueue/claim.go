@@ -22,7 +22,7 @@ const probeFarSQL = probeTo + `10000` + probeRest
 
 const probeTo = `
 SELECT w.class_id, h.rank, h.n
-FROM unnest((SELECT $1::int[]), (SELECT $2::bigint[])) AS w(class_id, floor)
+FROM unnest($1::int[], $2::bigint[]) AS w(class_id, floor)
 CROSS JOIN LATERAL (
 	SELECT min(z.rank) AS rank, count(*) AS n
 	FROM (SELECT y.rank FROM (
@@ -47,7 +47,7 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 	if max > queue.MaxClaim {
 		sql = b.sql.probeFar
 	}
-	return quick(ctx, b, func(row pgx.CollectableRow) (h queue.Head, err error) {
+	return collect(ctx, b, func(row pgx.CollectableRow) (h queue.Head, err error) {
 		err = row.Scan(&h.Class, &h.Rank, &h.Count)
 		return h, err
 	}, sql, classes, floors, max)
@@ -61,14 +61,14 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 //
 // What was picked is locked, so that its place in the table cannot change, and is found again by that place.
 //
-// It waits for no lock: what is locked is skipped. If all it makes are offers, it does not wait for the disk, either. A claim that a crash
-// of the server undoes was not accepted, since an accept that is durable makes all before it durable.
+// If all it makes are offers, it does not wait for the disk. A claim that a crash of the server undoes was not accepted, since an accept
+// that is durable makes all before it durable: docs/design/0008-claims-without-the-disk.md.
 const claimSQL = `
 WITH demand AS MATERIALIZED (
 	SELECT w.class_id, min(w.floor) AS floor, count(*) AS n, array_agg(s.id ORDER BY w.slot) AS sessions,
 		array_agg(s.worker ORDER BY w.slot) AS workers, array_agg(s.direct ORDER BY w.slot) AS directs,
 		CASE WHEN min(s.worker) = max(s.worker) THEN min(s.worker) END AS lone_worker
-	FROM unnest((SELECT $2::int[]), (SELECT $3::bigint[]), (SELECT $4::bigint[])) WITH ORDINALITY AS w(class_id, floor, session_id, slot)
+	FROM unnest($2::int[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS w(class_id, floor, session_id, slot)
 	JOIN {schema}session s ON s.id = w.session_id AND s.ended_at IS NULL
 	WHERE ` + notPaused + `
 	GROUP BY w.class_id
@@ -115,7 +115,7 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 	if len(sessions) == 0 {
 		return nil, nil
 	}
-	claimed, err := quick(ctx, b, scanClaimed, b.sql.claim, present(now), classes, floors, sessions, offer.Microseconds(), queue.InlineSpec)
+	claimed, err := collect(ctx, b, scanClaimed, b.sql.claim, present(now), classes, floors, sessions, offer.Microseconds(), queue.InlineSpec)
 	// An update returns rows in no order.
 	slices.SortFunc(claimed, func(x, y queue.Claimed) int {
 		return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))

@@ -92,42 +92,40 @@ func scanEnd(row pgx.CollectableRow) (e end, err error) {
 }
 
 // finishSQL is fenced by epoch and state, and by the session of a completion that names one. What does not come back was stale, or
-// finished before. Its last argument bounds each wait for a lock; it is null in a caller's transaction, which would go on with that limit.
+// finished before.
 const finishSQL = `
 WITH ending AS MATERIALIZED (
 	SELECT ` + leasedColumns + `, true AS reported,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
 		i.reason, i.exit_code, i.signal, i.log_length, i.log_sha256
-	FROM unnest((SELECT $3::uuid[]), (SELECT $4::bigint[]), (SELECT $5::bigint[]), (SELECT $6::smallint[]), (SELECT $7::text[]),
-			(SELECT $8::bigint[]), (SELECT $9::text[]), (SELECT $10::bigint[]), (SELECT $11::bytea[]))
+	FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
 		AS i(id, epoch, session_id, outcome, reason, exit_code, signal, log_length, log_sha256)
-	CROSS JOIN (SELECT CASE WHEN $12::text IS NOT NULL THEN set_config('lock_timeout', $12, true) END) l
 	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id)
-	WHERE b.id = ANY ((SELECT $3)::uuid[]) AND b.state IN ({running}, {cancelling})
+	WHERE b.id = ANY($3::uuid[]) AND b.state IN ({running}, {cancelling})
 	ORDER BY b.id FOR NO KEY UPDATE OF b
 )` + endSQL
 
 // finishedSQL finds attempts that Finish has ended.
 const finishedSQL = `
 SELECT a.build_id, a.epoch, a.result, b.admitted, 0, 0::bigint
-FROM unnest((SELECT $1::uuid[]), (SELECT $2::bigint[])) AS i(id, epoch)
+FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
 JOIN {schema}attempt a ON a.build_id = i.id AND a.epoch = i.epoch
 JOIN {schema}build b ON b.id = i.id
-WHERE a.build_id = ANY ((SELECT $1)::uuid[]) AND b.id = ANY ((SELECT $1)::uuid[]) AND a.result IS NOT NULL`
+WHERE a.build_id = ANY($1::uuid[]) AND b.id = ANY($1::uuid[]) AND a.result IS NOT NULL`
 
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	done, err := quick(ctx, b, scanEnd, b.sql.finish, c.args(now, avoid, serverLimit{ctx})...)
+	done, err := collect(ctx, b, scanEnd, b.sql.finish, c.args(now, avoid)...)
 	if err != nil {
 		return nil, err
 	}
 	if len(done) < len(c.builds) {
 		rest := c.without(done)
 		// By a statement that has committed, since this one waited for its lock.
-		before, err := quick(ctx, b, scanEnd, b.sql.finished, rest.builds, rest.epochs)
+		before, err := collect(ctx, b, scanEnd, b.sql.finished, rest.builds, rest.epochs)
 		if err != nil {
 			return nil, err
 		}
@@ -181,8 +179,8 @@ func completionColumns(ends []queue.Completion) (c completions) {
 }
 
 // args returns the arguments of finishSQL.
-func (c *completions) args(now time.Time, avoid time.Duration, limit any) []any {
-	return ending(now, avoid, c.builds, c.epochs, c.sessions, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums, limit)
+func (c *completions) args(now time.Time, avoid time.Duration) []any {
+	return ending(now, avoid, c.builds, c.epochs, c.sessions, c.outcomes, c.reasons, c.exitCodes, c.signals, c.lengths, c.sums)
 }
 
 // without returns the attempts that are not among those that have ended.

@@ -52,22 +52,6 @@ func collect[T any](ctx context.Context, b *Backend, scan pgx.RowToFunc[T], sql 
 	return items, nil
 }
 
-// quick is collect without the prologue: for statements that wait for no lock, or bound the wait themselves, and that are planned well
-// without it, whatever size the tables had when the plan was made. docs/design/0008-plans.md tells how.
-func quick[T any](ctx context.Context, b *Backend, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	ctx, cancel := b.bounded(ctx)
-	defer cancel()
-	rows, err := b.db.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, explain(err)
-	}
-	items, err := pgx.CollectRows(rows, scan)
-	if err != nil {
-		return nil, explain(err)
-	}
-	return items, nil
-}
-
 // change runs one statement in a transaction of its own and returns how many rows it changed.
 func (b *Backend) change(ctx context.Context, sql string, args ...any) (int, error) {
 	var changed int

@@ -42,7 +42,8 @@ func bothForms(sql string) statement {
 	})}
 }
 
-// quickRunner runs each statement in a transaction of its own, without the prologue, as quick does.
+// quickRunner runs each statement in a transaction of its own, without the prologue: for statements that wait for no lock, or bound the wait
+// themselves, and that look up single rows only, so that one plan is as good as another.
 type quickRunner struct{ database }
 
 func (r quickRunner) run(ctx context.Context, s statement, args []any, row func(scanner) error) error {
