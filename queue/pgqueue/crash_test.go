@@ -1,14 +1,12 @@
 package pgqueue_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -301,28 +299,38 @@ func (c *controller) abandon(worker string) {
 	}
 }
 
-// kill ends every process of the server as kill -9 does.
+// kill ends the server as kill -9 of its first process does. The others end by themselves; they are not killed, since one that is left
+// over could wait forever for what another held.
 func (p *plant) kill() {
 	p.Helper()
 	var dir string
-	var pids []int
-	p.until("the server told its processes", func() bool { // the first answers come from connections that the last crash has cut
-		const sql = "SELECT current_setting('data_directory'), array_agg(pid) FROM pg_stat_activity"
-		return p.probe.QueryRow(p.ctx, sql).Scan(&dir, &pids) == nil
+	p.until("the server told where it is", func() bool { // the first answers come from connections that the last crash has cut
+		return p.probe.QueryRow(p.ctx, "SELECT current_setting('data_directory')").Scan(&dir) == nil
 	})
 	file, err := os.Open(filepath.Join(dir, "postmaster.pid"))
 	if err != nil {
 		p.Fatal(err)
 	}
 	defer file.Close()
-	line := bufio.NewScanner(file)
-	line.Scan()
-	postmaster, err := strconv.Atoi(line.Text())
-	if err != nil {
+	var pid int
+	if _, err := fmt.Fscan(file, &pid); err != nil {
 		p.Fatal(err)
 	}
-	for _, pid := range append([]int{postmaster}, pids...) {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // those that the first one's death has ended already are gone
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// crash kills a process that serves a client. The server then ends all of them and starts again.
+func (p *plant) crash() {
+	p.Helper()
+	var pid int
+	p.until("a client was served", func() bool {
+		const sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY state LIMIT 1"
+		return p.probe.QueryRow(p.ctx, sql).Scan(&pid) == nil
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		p.Fatal(err)
 	}
 }
 
@@ -378,6 +386,8 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 		p.more(60)
 		if n%4 == 0 {
 			first.abandon(fmt.Sprintf("mortal-%d", n))
+			p.crash()
+			p.more(60)
 		}
 		p.kill()
 		p.restart()
