@@ -67,14 +67,7 @@ func runBacklog(ctx context.Context, b *bench) error {
 
 // newBacklog fills a database with builds that the session serves, spread over classes, and builds that it does not.
 func (b *bench) newBacklog(ctx context.Context, name string, served, foreign int) (*backlog, error) {
-	db, err := b.server.database(ctx, "compare_backlog_"+name, b.pool)
-	if err != nil {
-		return nil, err
-	}
-	if err := migrateSlipway(ctx, db.pool); err != nil {
-		return nil, err
-	}
-	side, err := openSlipway(db.pool)
+	db, side, err := b.slipway(ctx, "backlog_"+name, queue.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +91,7 @@ func (b *bench) newBacklog(ctx context.Context, name string, served, foreign int
 	for i := range servedClasses {
 		maps.Copy(all, servedLabels(i))
 	}
-	l.claimer, err = openClaimer(ctx, l.slipwaySide, all)
+	l.claimer, err = openClaimer(ctx, l.slipwaySide, all, slipwaySlots)
 	return l, err
 }
 
@@ -205,14 +198,13 @@ func (b *bench) reportBacklog(slots int, short, long []backlogRun) error {
 			shorts, longs, ratios = append(shorts, s), append(longs, l), append(ratios, l/s)
 		}
 		name := fmt.Sprintf("backlog.%d.%s", slots, v.name)
-		for _, f := range []finding{
-			{Figure: name + ".short", Unit: v.unit, Value: median(shorts), Runs: shorts},
-			{Figure: name + ".long", Unit: v.unit, Value: median(longs), Runs: longs},
-			{Figure: name + ".ratio", Unit: "long to short", Value: median(ratios), Limit: v.limit, Runs: ratios},
-		} {
-			if err := b.report.finding(f); err != nil {
-				return err
-			}
+		err := b.report.findings(
+			finding{Figure: name + ".short", Unit: v.unit, Value: median(shorts), Runs: shorts},
+			finding{Figure: name + ".long", Unit: v.unit, Value: median(longs), Runs: longs},
+			finding{Figure: name + ".ratio", Unit: "long to short", Value: median(ratios), Limit: new(v.limit), Runs: ratios},
+		)
+		if err != nil {
+			return err
 		}
 	}
 	return nil

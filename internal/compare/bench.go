@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,8 +12,8 @@ import (
 
 // A bench is one run of the program: what it was told, and what all measurements share.
 type bench struct {
-	suite    string
-	runs     int
+	suites   []suite
+	runs     int // of the suite that runs; zero until then, unless the caller said
 	only     *regexp.Regexp
 	quick    bool
 	pool     int // connections of each side
@@ -23,34 +22,96 @@ type bench struct {
 
 	sizes  sizes
 	stderr io.Writer
-	report report
+	report *report
 	server *server
 }
 
 // A suite is measurements that belong together.
 type suite struct {
+	name string
 	run  func(ctx context.Context, b *bench) error
 	runs int // by default
 	// counted says that the server must count what statements cost, even if no profiles are wanted.
 	counted bool
 }
 
-var suites = map[string]suite{
-	"river":    {run: runRiver, runs: 3},
-	"backlog":  {run: runBacklog, runs: 5, counted: true},
-	"snapshot": {run: runSnapshot, runs: 1},
+// allSuites stands for all suites, one after the other.
+const allSuites = "all"
+
+// suites are in the order in which all are run.
+var suites = []suite{
+	{name: "river", run: runRiver, runs: 3},
+	{name: "backlog", run: runBacklog, runs: 5, counted: true},
+	{name: "snapshot", run: runSnapshot, runs: 1},
 }
 
-func suiteNames() string { return strings.Join(slices.Sorted(maps.Keys(suites)), ", ") }
+// suitesNamed returns the suites that a name stands for, none if it stands for nothing.
+func suitesNamed(name string) []suite {
+	if name == allSuites {
+		return suites
+	}
+	i := slices.IndexFunc(suites, func(s suite) bool { return s.name == name })
+	if i < 0 {
+		return nil
+	}
+	return suites[i : i+1]
+}
+
+func suiteNames() string {
+	var names []string
+	for _, s := range suites {
+		names = append(names, s.name)
+	}
+	return strings.Join(append(names, allSuites), ", ")
+}
+
+// suiteRuns tells how often each suite is run by default.
+func suiteRuns() string {
+	var texts []string
+	for _, s := range suites {
+		texts = append(texts, fmt.Sprintf("%d for %s", s.runs, s.name))
+	}
+	return strings.Join(texts, ", ")
+}
 
 func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(b.stderr, format+"\n", args...)
 }
 
-// run starts the server, runs the suite and stops the server.
-func (b *bench) run(ctx context.Context) (err error) {
+// run runs the suites. One that fails does not keep those after it from being run.
+func (b *bench) run(ctx context.Context) error {
+	var failed []error
+	for _, s := range b.suites {
+		if err := b.with(s).runSuite(ctx, s); err != nil {
+			err = fmt.Errorf("suite %s: %w", s.name, err)
+			b.progress("%v", err)
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	missed := b.report.missed()
+	for _, m := range missed {
+		b.progress("missed: %s", m)
+	}
+	b.progress("%d of %d promises missed, %d of %d suites failed", len(missed), b.report.promises(), len(failed), len(b.suites))
+	return errors.Join(append(failed, b.report.end())...)
+}
+
+// with returns b as it is for one suite.
+func (b *bench) with(s suite) *bench {
+	one := *b
+	if one.runs == 0 {
+		one.runs = s.runs
+	}
+	return &one
+}
+
+// runSuite starts a server, runs the suite on it and stops it.
+func (b *bench) runSuite(ctx context.Context, s suite) (err error) {
 	var settings map[string]string
-	counted := b.profiles != "" || suites[b.suite].counted
+	counted := b.profiles != "" || s.counted
 	if counted {
 		settings = countingSettings
 	}
@@ -63,16 +124,14 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.report.whole.Configuration, err = b.configuration(ctx); err != nil {
+	facts, err := b.configuration(ctx)
+	if err != nil {
 		return err
 	}
-	for _, f := range b.report.whole.Configuration {
+	for _, f := range b.report.configured(s.name, facts) {
 		b.progress("# %s: %s", f.Name, f.Value)
 	}
-	if err := suites[b.suite].run(ctx, b); err != nil {
-		return err
-	}
-	return b.report.end()
+	return s.run(ctx, b)
 }
 
 func riverFamilies(b *bench) []family {
@@ -81,7 +140,6 @@ func riverFamilies(b *bench) []family {
 
 // runRiver compares Slipway with River.
 func runRiver(ctx context.Context, b *bench) error {
-	var missed []comparison
 	for _, f := range riverFamilies(b) {
 		f.figures = slices.DeleteFunc(f.figures, func(f figure) bool { return !b.only.MatchString(f.name) })
 		if len(f.figures) == 0 {
@@ -92,20 +150,13 @@ func runRiver(ctx context.Context, b *bench) error {
 			return err
 		}
 		for _, figure := range f.figures {
-			c := compare(figure, found)
-			if err := b.report.comparison(c); err != nil {
+			if err := b.report.comparison(compare(figure, found)); err != nil {
 				return err
-			}
-			if c.Ratio < c.Target {
-				missed = append(missed, c)
 			}
 		}
 	}
 	if len(b.report.whole.Comparisons) == 0 {
 		return fmt.Errorf("no figure matches %q", b.only)
-	}
-	for _, c := range missed {
-		b.progress("below its target of %s: %s is %s (%s, in %s)", number(c.Target), c.Figure, number(c.Ratio), number(c.Slipway), c.Unit)
 	}
 	return nil
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -15,9 +18,9 @@ type claimer struct {
 }
 
 // openClaimer opens a session that claims straight into running.
-func openClaimer(ctx context.Context, s *slipwaySide, labels queue.Labels) (*claimer, error) {
+func openClaimer(ctx context.Context, s *slipwaySide, labels queue.Labels, slots int) (*claimer, error) {
 	session, err := s.queue.OpenSession(ctx, queue.NewSession{
-		Worker: slipwayWorker, Instance: "1", Labels: labels, Pools: []string{queue.DefaultPool}, Slots: slipwaySlots, Direct: true,
+		Worker: slipwayWorker, Instance: "1", Labels: labels, Pools: []string{queue.DefaultPool}, Slots: slots, Direct: true,
 	})
 	return &claimer{queue: s.queue, session: session, ends: make(chan []queue.Completion, 1)}, err
 }
@@ -59,6 +62,50 @@ func succeeded(offers []queue.Offer, session queue.SessionID) []queue.Completion
 		ends[i] = queue.Completion{AttemptID: offer.AttemptID, Session: session, Outcome: queue.Succeeded}
 	}
 	return ends
+}
+
+// underLoad has builds submitted, claimed, so many at a time, and finished for as long as meanwhile takes, and returns the claims. There are
+// submits for length at most.
+func underLoad(
+	ctx context.Context, side *slipwaySide, slots int, load pace, meanwhile func(context.Context) error,
+) (claims []timedClaim, err error) {
+	c, err := openClaimer(ctx, side, nil, slipwaySlots)
+	if err != nil {
+		return nil, err
+	}
+	working, enough := context.WithCancel(ctx)
+	defer enough()
+	group, groupCtx := errgroup.WithContext(working)
+	for _, loop := range []func(context.Context) error{side.keep, c.beat, c.finish} {
+		group.Go(func() error { return loop(groupCtx) })
+	}
+	group.Go(func() (err error) {
+		claims, err = c.claim(groupCtx, slots)
+		return err
+	})
+	group.Go(func() error {
+		_, err := load.submit(groupCtx, side)
+		return err
+	})
+	group.Go(func() error {
+		err := meanwhile(groupCtx)
+		if err == nil {
+			enough()
+		}
+		return err
+	})
+	return claims, errors.Join(unlessEnded(working, group.Wait()), ctx.Err())
+}
+
+// p99Between returns the 99th percentile of the claims that were made from begin on for a time.
+func p99Between(claims []timedClaim, begin time.Time, length time.Duration) float64 {
+	var took []float64
+	for _, c := range claims {
+		if d := c.at.Sub(begin); d >= 0 && d < length {
+			took = append(took, c.took)
+		}
+	}
+	return percentile(took, 99)
 }
 
 // finish ends what was claimed, until ctx ends.

@@ -91,7 +91,7 @@ func TestReportIsTabSeparated(t *testing.T) {
 	var out bytes.Buffer
 	r := report{out: &out}
 	c := compare(figure{name: "some", value: "p50", slow: true, river: "river-tuned", bare: "bare"}, found)
-	for _, err := range []error{r.comparison(c), r.finding(finding{Figure: "other", Value: 3, Limit: 2}), r.end()} {
+	for _, err := range []error{r.comparison(c), r.finding(finding{Figure: "other", Value: 3, Limit: new(2.0)}), r.end()} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,6 +100,64 @@ func TestReportIsTabSeparated(t *testing.T) {
 		"figure\tvalue\tlimit\tmet\nother\t3.000\t2.000\tfalse\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestMissedPromises(t *testing.T) {
+	r := report{out: io.Discard}
+	for _, c := range []comparison{
+		{Figure: "better", Ratio: 2, Target: 2}, {Figure: "worse", Ratio: 1.9, Target: 2}, {Figure: "free", Ratio: 0.1},
+		{Figure: "unmeasured", Ratio: math.NaN(), Target: 1},
+	} {
+		if err := r.comparison(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := r.findings(
+		finding{Figure: "kept", Value: 0, Limit: new(0.0)}, finding{Figure: "broken", Value: 1, Limit: new(0.0)},
+		finding{Figure: "unlimited", Value: 1}, finding{Figure: "unknown", Value: math.NaN(), Limit: new(1.0)},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range r.missed() {
+		name, _, _ := strings.Cut(m, " ")
+		names = append(names, name)
+	}
+	if want := []string{"worse", "unmeasured", "broken", "unknown"}; !slices.Equal(names, want) {
+		t.Errorf("missed are %v, want %v", names, want)
+	}
+	if got := r.promises(); got != 6 {
+		t.Errorf("%d promises, want 6", got)
+	}
+}
+
+func TestAllSuites(t *testing.T) {
+	if got := suitesNamed(allSuites); len(got) != len(suites) {
+		t.Errorf("all are %d suites, want %d", len(got), len(suites))
+	}
+	names := make(map[string]bool)
+	for _, s := range suites {
+		if names[s.name] || s.name == allSuites || s.run == nil || s.runs < 1 {
+			t.Errorf("suite %q has no name, no way to run it, or no runs of its own", s.name)
+		}
+		names[s.name] = true
+		if got := suitesNamed(s.name); len(got) != 1 || got[0].name != s.name {
+			t.Errorf("suite %q is not found", s.name)
+		}
+	}
+}
+
+// What differs between suites is said with the suite, what does not is said once.
+func TestConfigurationOfSuites(t *testing.T) {
+	r := report{}
+	r.configured("first", []fact{{"go", "1"}, {"libraries", ""}})
+	if got, want := r.configured("second", []fact{{"go", "1"}, {"libraries", "some"}}), []fact{{"libraries, suite second", "some"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := r.configured("third", []fact{{"go", "1"}, {"libraries", ""}}); len(got) != 0 || len(r.whole.Configuration) != 3 {
+		t.Errorf("got %v, want nothing: it is as the first", got)
 	}
 }
 
@@ -155,7 +213,7 @@ func TestPaceIsTheSameForEverybody(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{{"-suite", "none"}, {"-runs", "-1"}, {"-only", "("}, {"-pool", "3"}, {"more"}} {
+	for _, args := range [][]string{{"-suite", "none"}, {"-runs", "-1"}, {"-duration", "-1s"}, {"-only", "("}, {"-pool", "3"}, {"more"}} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), io.Discard, &stderr); code != exitUsage {
 			t.Errorf("%v: exit status %d, want %d", args, code, exitUsage)

@@ -1,12 +1,13 @@
 // Command compare measures Slipway's queue on PostgreSQL against River's, and
 // against what its own documentation promises.
 //
-//	compare [-suite river] [-runs 3] [-only regexp] [-quick] [-json] [-profile directory]
+//	compare [-suite river] [-runs 3] [-only regexp] [-duration 1m] [-quick] [-json] [-profile directory]
 //
 // It starts a throw-away PostgreSQL server that writes as durably as one in
 // production, measures, and stops it. Figures go to standard output; what was
-// measured with, and progress, go to standard error. The exit status is 1 if
-// something could not be measured, and says nothing about the figures.
+// measured with, progress, and in the end what was promised and missed go to
+// standard error. The exit status is 1 if something could not be measured, and
+// says nothing about the figures.
 //
 // # The suite river
 //
@@ -35,5 +36,6 @@
 //   - snapshot: what it costs when a transaction elsewhere has kept an old
 //     snapshot for a minute.
 //
-// They print figure, value, limit, and whether the limit was kept.
+// They print figure, value, limit, and whether the limit was kept. The suite all
+// is all of them in order, each on a server of its own.
 package main

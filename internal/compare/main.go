@@ -49,13 +49,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // parse reads the command line. It has said what is wrong with it if it returns an error.
 func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
-	b := &bench{stderr: stderr, report: report{out: stdout}}
+	b := &bench{stderr: stderr, report: &report{out: stdout}}
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&b.suite, "suite", "river", "what to measure: "+suiteNames())
-	flags.IntVar(&b.runs, "runs", 0, "how often to measure everything, taking turns (default 3, 5 for backlog, 1 for snapshot)")
+	name := flags.String("suite", "river", "what to measure: "+suiteNames())
+	flags.IntVar(&b.runs, "runs", 0, "how often to measure everything, taking turns (default "+suiteRuns()+")")
 	only := flags.String("only", "", "of the suite river, measure only figures whose names match this `regexp`")
 	flags.BoolVar(&b.quick, "quick", false, "measure little, to see that it works")
+	duration := flags.Duration("duration", 0, "how long the suites snapshot and limits load the queue (default 1m0s, or 6s if quick)")
 	flags.BoolVar(&b.report.asJSON, "json", false, "write JSON instead of lines")
 	flags.IntVar(&b.pool, "pool", 20, "`connections` of each side's pool")
 	flags.StringVar(&b.commit, "commit", "unknown", "the `commit` that is measured, for the record")
@@ -63,10 +64,8 @@ func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	if b.runs == 0 {
-		b.runs = suites[b.suite].runs
-	}
-	err := b.check(flags.Args())
+	b.suites = suitesNamed(*name)
+	err := b.check(*name, *duration, flags.Args())
 	if err == nil {
 		b.only, err = regexp.Compile(*only)
 	}
@@ -78,17 +77,20 @@ func parse(args []string, stdout, stderr io.Writer) (*bench, error) {
 	if b.quick {
 		b.sizes = quickSizes
 	}
+	if *duration > 0 {
+		b.sizes.snapshot, b.sizes.limits = *duration, *duration
+	}
 	return b, nil
 }
 
-func (b *bench) check(rest []string) error {
+func (b *bench) check(suite string, duration time.Duration, rest []string) error {
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("what is %q?", rest[0])
-	case suites[b.suite].run == nil:
-		return fmt.Errorf("no suite %q; there are %s", b.suite, suiteNames())
-	case b.runs < 0:
-		return errors.New("-runs must not be negative")
+	case len(b.suites) == 0:
+		return fmt.Errorf("no suite %q; there are %s", suite, suiteNames())
+	case b.runs < 0 || duration < 0:
+		return errors.New("-runs and -duration must not be negative")
 	case b.pool < submitters+2:
 		return fmt.Errorf("-pool must be at least %d", submitters+2)
 	}
@@ -105,16 +107,16 @@ type sizes struct {
 
 	shortBacklog, longBacklog int // builds
 	claims                    int // of each run on each of them
-	snapshot                  time.Duration
+	snapshot, limits          time.Duration
 }
 
 var (
 	fullSizes = sizes{
 		enqueue: 5 * time.Second, bulk: 300_000, burndown: 200_000, footprint: 50_000, slow: 20 * time.Second, fast: 10 * time.Second,
-		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute,
+		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
-		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second,
+		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second,
 	}
 )

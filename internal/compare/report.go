@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,12 +42,14 @@ type finding struct {
 	Figure string  `json:"figure"`
 	Unit   string  `json:"unit"`
 	Value  float64 `json:"value"`
-	// Limit is the largest value that Slipway promises; zero if it promises none.
-	Limit float64   `json:"limit,omitempty"`
+	// Limit is the largest value that Slipway promises; nil if it promises none.
+	Limit *float64  `json:"limit,omitempty"`
 	Runs  []float64 `json:"runs,omitempty"`
 }
 
-func (f *finding) met() bool { return f.Limit == 0 || f.Value <= f.Limit }
+func (c *comparison) met() bool { return c.Target == 0 || c.Ratio >= c.Target }
+
+func (f *finding) met() bool { return f.Limit == nil || f.Value <= *f.Limit }
 
 // A report writes what was found, line by line or as one JSON object at the end.
 type report struct {
@@ -77,6 +80,15 @@ func (r *report) comparison(c comparison) error {
 	return r.line(c.Figure, number(c.Slipway), number(c.River), number(c.Ratio), number(c.Bare))
 }
 
+func (r *report) findings(all ...finding) error {
+	for _, f := range all {
+		if err := r.finding(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *report) finding(f finding) error {
 	if len(r.whole.Findings) == 0 {
 		if err := r.line("figure", "value", "limit", "met"); err != nil {
@@ -85,10 +97,59 @@ func (r *report) finding(f finding) error {
 	}
 	r.whole.Findings = append(r.whole.Findings, f)
 	limit, met := "", ""
-	if f.Limit != 0 {
-		limit, met = number(f.Limit), strconv.FormatBool(f.met())
+	if f.Limit != nil {
+		limit, met = number(*f.Limit), strconv.FormatBool(f.met())
 	}
 	return r.line(f.Figure, number(f.Value), limit, met)
+}
+
+// configured keeps what a suite was run with, and returns what of that was not said of the first.
+func (r *report) configured(suite string, facts []fact) []fact {
+	all := &r.whole.Configuration
+	if len(*all) == 0 {
+		*all = facts
+		return facts
+	}
+	first := slices.Clone(*all)
+	var other []fact
+	for _, f := range facts {
+		if !slices.Contains(first, f) {
+			other = append(other, fact{f.Name + ", suite " + suite, f.Value})
+		}
+	}
+	*all = append(*all, other...)
+	return other
+}
+
+// promises counts what was measured and is held to something.
+func (r *report) promises() (n int) {
+	for _, c := range r.whole.Comparisons {
+		if c.Target != 0 {
+			n++
+		}
+	}
+	for _, f := range r.whole.Findings {
+		if f.Limit != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// missed describes what is not as good as promised.
+func (r *report) missed() (all []string) {
+	for _, c := range r.whole.Comparisons {
+		if !c.met() {
+			all = append(all, fmt.Sprintf("%s is %s times River's, not %s (%s %s)", c.Figure, number(c.Ratio), number(c.Target),
+				number(c.Slipway), c.Unit))
+		}
+	}
+	for _, f := range r.whole.Findings {
+		if !f.met() {
+			all = append(all, fmt.Sprintf("%s is %s, not at most %s (%s)", f.Figure, number(f.Value), number(*f.Limit), f.Unit))
+		}
+	}
+	return all
 }
 
 // end writes what was kept for the end.

@@ -24,28 +24,29 @@ func slipwayContender() contender {
 	return contender{
 		name:    "slipway",
 		migrate: migrateSlipway,
-		open:    func(pool *pgxpool.Pool) (side, error) { return openSlipway(pool) },
+		open:    func(pool *pgxpool.Pool) (side, error) { return openSlipway(pool, queue.Options{}) },
 		unended: "SELECT count(*) FROM slipway.build WHERE finished_at IS NULL",
 		settings: fmt.Sprintf("defaults; a worker of %d slots in this process; a build counts as ended when the worker's Run, told to stop "+
 			"when the last build has begun, has returned: then all ends are written", slipwaySlots),
 	}
 }
 
-func openSlipway(pool *pgxpool.Pool) (*slipwaySide, error) {
+func openSlipway(pool *pgxpool.Pool, o queue.Options) (*slipwaySide, error) {
+	o.Logger = slog.New(slog.DiscardHandler)
 	backend, err := pgqueue.New(pool, nil)
 	if err != nil {
 		return nil, err
 	}
 	return &slipwaySide{
 		backend: backend,
-		queue:   queue.New(backend, &queue.Options{Logger: slog.New(slog.DiscardHandler)}),
+		queue:   queue.New(backend, &o),
 		pool:    pool,
 	}, nil
 }
 
 // migrateSlipway also makes the class of the orders known, as it is in any service that has submitted before.
 func migrateSlipway(ctx context.Context, pool *pgxpool.Pool) error {
-	s, err := openSlipway(pool)
+	s, err := openSlipway(pool, queue.Options{})
 	if err != nil {
 		return err
 	}
@@ -63,6 +64,23 @@ func migrateSlipway(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
+// slipway makes a database with a queue that has nothing in it.
+func (b *bench) slipway(ctx context.Context, name string, o queue.Options) (*database, *slipwaySide, error) {
+	db, err := b.server.database(ctx, "compare_"+name, b.pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	side, err := openSlipway(db.pool, o)
+	if err == nil {
+		err = migrateSlipway(ctx, db.pool)
+	}
+	if err != nil {
+		db.pool.Close()
+		return nil, nil, err
+	}
+	return db, side, nil
+}
+
 // A slipwaySide is Slipway.
 type slipwaySide struct {
 	backend *pgqueue.Backend
@@ -75,6 +93,17 @@ func slipwayParams(o order) (queue.Params, error) {
 	return queue.Params{Project: slipwayProject, Spec: spec}, err
 }
 
+func manyParams(all []order) ([]queue.Params, error) {
+	params := make([]queue.Params, len(all))
+	for i, o := range all {
+		var err error
+		if params[i], err = slipwayParams(o); err != nil {
+			return nil, err
+		}
+	}
+	return params, nil
+}
+
 func (s *slipwaySide) submit(ctx context.Context, o order) error {
 	params, err := slipwayParams(o)
 	if err != nil {
@@ -85,20 +114,21 @@ func (s *slipwaySide) submit(ctx context.Context, o order) error {
 }
 
 func (s *slipwaySide) submitMany(ctx context.Context, all []order) error {
-	params := make([]queue.Params, len(all))
-	for i, o := range all {
-		var err error
-		if params[i], err = slipwayParams(o); err != nil {
-			return err
-		}
+	params, err := manyParams(all)
+	if err != nil {
+		return err
 	}
-	_, err := s.queue.SubmitMany(ctx, params)
+	_, err = s.queue.SubmitMany(ctx, params)
 	return err
 }
 
-// submitCopy submits as submitMany does: Slipway takes as many builds with one INSERT as with a COPY.
 func (s *slipwaySide) submitCopy(ctx context.Context, all []order) error {
-	return s.submitMany(ctx, all)
+	params, err := manyParams(all)
+	if err != nil {
+		return err
+	}
+	_, err = pgqueue.SubmitCopy(ctx, s.queue, params...)
+	return err
 }
 
 func (s *slipwaySide) submitTx(ctx context.Context, o order) error {

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/slipway-build/slipway/queue"
 )
 
 const (
@@ -27,67 +26,30 @@ func runSnapshot(ctx context.Context, b *bench) error {
 		b.progress("run %d  snapshot  p99 %s ms at the start, %s ms at the end", run+1, number(start), number(end))
 		starts, ends, ratios = append(starts, start), append(ends, end), append(ratios, end/start)
 	}
-	for _, f := range []finding{
-		{Figure: "snapshot.p99.start", Unit: "ms per claim", Value: median(starts), Runs: starts},
-		{Figure: "snapshot.p99.end", Unit: "ms per claim", Value: median(ends), Runs: ends},
-		{Figure: "snapshot.p99.ratio", Unit: "end to start", Value: median(ratios), Limit: 2, Runs: ratios},
-	} {
-		if err := b.report.finding(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.report.findings(
+		finding{Figure: "snapshot.p99.start", Unit: "ms per claim", Value: median(starts), Runs: starts},
+		finding{Figure: "snapshot.p99.end", Unit: "ms per claim", Value: median(ends), Runs: ends},
+		finding{Figure: "snapshot.p99.ratio", Unit: "end to start", Value: median(ratios), Limit: new(2.0), Runs: ratios},
+	)
 }
 
 // snapshotRun returns the 99th percentiles of claims in the first and in the last sixth of the time that the snapshot is held.
 func (b *bench) snapshotRun(ctx context.Context) (start, end float64, err error) {
-	db, err := b.server.database(ctx, "compare_snapshot", b.pool)
+	db, side, err := b.slipway(ctx, "snapshot", queue.Options{})
 	if err != nil {
 		return 0, 0, err
 	}
 	defer db.pool.Close()
-	if err := migrateSlipway(ctx, db.pool); err != nil {
-		return 0, 0, err
-	}
-	side, err := openSlipway(db.pool)
-	if err != nil {
-		return 0, 0, err
-	}
-	c, err := openClaimer(ctx, side, nil)
-	if err != nil {
-		return 0, 0, err
-	}
 	if err := db.settle(ctx); err != nil {
 		return 0, 0, err
 	}
 	warmUp, held := b.sizes.snapshot/12, b.sizes.snapshot
-	var claims []timedClaim
 	var pinned time.Time
-	working, enough := context.WithCancel(ctx)
-	defer enough()
-	group, groupCtx := errgroup.WithContext(working)
-	for _, loop := range []func(context.Context) error{side.keep, c.beat, c.finish} {
-		group.Go(func() error { return loop(groupCtx) })
-	}
-	group.Go(func() (err error) {
-		claims, err = c.claim(groupCtx, snapshotSlots)
+	claims, err := underLoad(ctx, side, snapshotSlots, pace{rate: snapshotRate, length: warmUp + held}, func(ctx context.Context) (err error) {
+		pinned, err = pin(ctx, db, warmUp, held)
 		return err
 	})
-	group.Go(func() error {
-		p := pace{rate: snapshotRate, length: warmUp + held}
-		_, err := p.submit(groupCtx, side)
-		return err
-	})
-	group.Go(func() (err error) {
-		if pinned, err = pin(groupCtx, db, warmUp, held); err == nil {
-			enough()
-		}
-		return err
-	})
-	if err := errors.Join(unlessEnded(working, group.Wait()), ctx.Err()); err != nil {
-		return 0, 0, fmt.Errorf("snapshot: %w", err)
-	}
-	return p99Between(claims, pinned, held/6), p99Between(claims, pinned.Add(held-held/6), held/6), nil
+	return p99Between(claims, pinned, held/6), p99Between(claims, pinned.Add(held-held/6), held/6), err
 }
 
 // pin holds a snapshot for a while, after a while, and returns when it began.
@@ -115,14 +77,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func p99Between(claims []timedClaim, begin time.Time, length time.Duration) float64 {
-	var took []float64
-	for _, c := range claims {
-		if d := c.at.Sub(begin); d >= 0 && d < length {
-			took = append(took, c.took)
-		}
-	}
-	return percentile(took, 99)
 }
