@@ -65,25 +65,24 @@ type claim struct {
 
 const (
 	project = "project"
-	steps   = 120
+	steps   = 150
 	ttl     = 20 * time.Second
 	offer   = 10 * time.Second
 	avoid   = 30 * time.Second
 )
 
-var retry = queue.Retry{Base: 5 * time.Second, Max: 20 * time.Second, Avoid: avoid}
-
 func compare(t *testing.T, seed uint64) {
 	c := &comparison{
 		T: t, Rand: rand.New(rand.NewPCG(seed, 0)),
 		subjects:    []*subject{{Backend: memqueue.New(), name: "memqueue"}, openSQLite(t), openPostgres(t)},
-		now:         time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+		now:         time.Date(2026, 3, 1, 23, 30, 0, 0, time.UTC),
 		controllers: []queue.ID{queue.NewID(), queue.NewID(), queue.NewID()},
 	}
 	c.makeClasses()
 	ops := []func(){
 		c.submit, c.submit, c.claim, c.claim, c.claim, c.accept, c.accept, c.release, c.finish, c.cancel, c.maintain, c.maintain,
 		c.beat, c.open, c.open, c.adopt, c.lose, c.write, c.write,
+		c.admit, c.admit, c.serve, c.setLimit, c.changePool, c.changeProject, c.cancelMany, c.archive, c.probe,
 	}
 	for i := range steps {
 		if c.IntN(3) == 0 {
@@ -175,9 +174,9 @@ func (c *comparison) makeClasses() {
 		for _, l := range labels {
 			b := queue.NewBuild{ID: queue.NewID(), Project: "other", Pool: pool, Labels: l, RunTimeout: time.Minute, MaxAttempts: 1}
 			c.same("make a class", func(s *subject) string {
-				err := s.Submit(c.Context(), []queue.NewBuild{b}, c.now)
+				_, err := s.Submit(c.Context(), []queue.NewBuild{b}, c.now)
 				_, maintainErr := s.Maintain(c.Context(), queue.Rules{Limit: 500}, c.now)
-				_, cancelErr := s.Cancel(c.Context(), b.Project, b.ID, "", 0, c.now)
+				_, cancelErr := s.Cancel(c.Context(), b.Project, []queue.ID{b.ID}, "", 0, c.now)
 				return text(errors.Join(err, maintainErr, cancelErr))
 			})
 		}
@@ -190,6 +189,20 @@ func (c *comparison) submit() {
 		b := queue.NewBuild{
 			ID: queue.NewID(), Project: project, Pool: pools[c.IntN(len(pools))], Labels: labels[c.IntN(len(labels))],
 			RunTimeout: time.Duration(1+c.IntN(300)) * time.Second, MaxAttempts: 1 + c.IntN(3),
+			Backoff: queue.Backoff{Base: time.Duration(c.IntN(3)) * 5 * time.Second, Max: 20 * time.Second}, RetryFailed: c.IntN(4) == 0,
+			Priority: c.IntN(3) - 1,
+		}
+		if c.IntN(3) == 0 {
+			b.ConcurrencyKey = keys[c.IntN(len(keys))]
+		}
+		if c.IntN(4) == 0 {
+			b.IdempotencyKey, b.IdempotencyHash = strconv.Itoa(c.IntN(10)), queue.Digest{byte(c.IntN(12) / 11)}
+		}
+		if c.IntN(5) == 0 {
+			b.NotBefore = c.now.Add(time.Duration(c.IntN(60)-10) * time.Second)
+		}
+		if c.IntN(4) == 0 {
+			b.Metadata = map[string]string{"n": strconv.Itoa(c.IntN(10))}
 		}
 		if c.IntN(3) == 0 {
 			b.QueueTimeout = time.Duration(1+c.IntN(100)) * time.Second
@@ -205,11 +218,23 @@ func (c *comparison) submit() {
 		}
 		builds = append(builds, b)
 	}
-	if c.same("submit", func(s *subject) string { return text(s.Submit(c.Context(), builds, c.now)) }) == text(nil) {
-		for _, b := range builds {
-			c.builds = append(c.builds, b.ID)
+	var inserted []queue.ID
+	c.same("submit", func(s *subject) string {
+		done, err := s.Submit(c.Context(), builds, c.now)
+		inserted = nil
+		var rows []string
+		for i, d := range done {
+			if d.ID == builds[i].ID {
+				inserted = append(inserted, d.ID)
+			}
+			if d.Class == 0 {
+				d.Rank = 0 // of what is not queued it means nothing
+			}
+			rows = append(rows, fmt.Sprint(d))
 		}
-	}
+		return text(err) + strings.Join(rows, "; ")
+	})
+	c.builds = append(c.builds, inserted...)
 }
 
 // session returns one of the newest sessions.
@@ -236,8 +261,8 @@ func (c *comparison) claim() {
 	var claims []claim
 	c.same(fmt.Sprintf("claim %d of class %d for session %d, one for %d", slots, class, first, second), func(s *subject) string {
 		demand := []queue.Demand{
-			{Class: class, Slots: slices.Repeat([]queue.SessionID{s.sessions[first]}, slots)},
-			{Class: class%6 + 1, Slots: []queue.SessionID{s.sessions[second]}},
+			{Reach: reach(class), Slots: slices.Repeat([]queue.SessionID{s.sessions[first]}, slots)},
+			{Reach: reach(class%6 + 1), Slots: []queue.SessionID{s.sessions[second]}},
 		}
 		claimed, err := s.Claim(c.Context(), demand, offer, c.now)
 		claims = nil
@@ -245,7 +270,8 @@ func (c *comparison) claim() {
 		for _, cl := range claimed {
 			session := slices.Index(s.sessions, cl.Session)
 			claims = append(claims, claim{cl.AttemptID, session})
-			rows = append(rows, fmt.Sprint(cl.AttemptID, session, cl.Class, cl.Project, cl.Pool, string(cl.Spec), cl.SpecSize, cl.Source != nil, cl.RunTimeout))
+			rows = append(rows, fmt.Sprint(cl.AttemptID, session, cl.Class, cl.Project, cl.Pool, string(cl.Spec), cl.SpecSize, cl.Source != nil, cl.RunTimeout,
+				cl.Rank, cl.Attempt, cl.Metadata, cl.Admitted))
 		}
 		return text(err) + inOrder(rows)
 	})
@@ -286,12 +312,20 @@ func (c *comparison) finish() {
 	if c.IntN(2) == 0 {
 		end.ExitCode = new(c.IntN(3))
 	}
+	holder := -1
+	if c.IntN(4) == 0 && c.sessions > 0 {
+		holder = c.session(4)
+	}
 	ends := []queue.Completion{end}
 	if other := c.attempt().AttemptID; other.Build != end.Build && c.IntN(3) == 0 {
 		ends = append(ends, queue.Completion{AttemptID: other, Outcome: queue.Lost, Reason: "second"})
 	}
-	c.same(fmt.Sprintf("finish %v as %v and %d more", end.AttemptID, end.Outcome, len(ends)-1), func(s *subject) string {
-		finished, err := s.Finish(c.Context(), ends, retry, c.now)
+	c.same(fmt.Sprintf("finish %v as %v by session %d and %d more", end.AttemptID, end.Outcome, holder, len(ends)-1), func(s *subject) string {
+		ends := slices.Clone(ends)
+		if holder >= 0 {
+			ends[0].Session = s.sessions[holder]
+		}
+		finished, err := s.Finish(c.Context(), ends, avoid, c.now)
 		return text(err) + inOrder(lines(finished))
 	})
 }
@@ -302,16 +336,22 @@ func (c *comparison) cancel() {
 	}
 	id, reason := c.builds[max(0, len(c.builds)-1-c.IntN(8))], strconv.Itoa(c.IntN(100))
 	c.same(fmt.Sprintf("cancel %v", id), func(s *subject) string {
-		state, err := s.Cancel(c.Context(), project, id, reason, 40*time.Second, c.now)
-		return text(err) + state.String()
+		done, err := s.Cancel(c.Context(), project, []queue.ID{id}, reason, 40*time.Second, c.now)
+		return text(err) + inOrder(lines(done))
 	})
 }
 
 func (c *comparison) maintain() {
-	rules := queue.Rules{Grace: time.Minute, Retry: retry, Avoid: avoid, Limit: 500, Controller: c.controllers[c.IntN(4)/3]}
-	c.same("maintain", func(s *subject) string {
+	rules := queue.Rules{Grace: time.Minute, Avoid: avoid, KeepKeys: 5 * time.Minute, Limit: 500, Controller: c.controllers[c.IntN(4)/3]}
+	if c.IntN(10) == 0 {
+		rules.Retention = 20 * time.Minute
+	}
+	c.same(fmt.Sprintf("maintain with retention %v", rules.Retention), func(s *subject) string {
 		done, err := s.Maintain(c.Context(), rules, c.now)
-		return text(err) + fmt.Sprintf("%+v", done)
+		done.Folded = 0 // is of how a backend counts
+		deltas, archived := heads(done.Heads), inOrder(lines(done.Archived))
+		done.Heads, done.Archived = nil, nil
+		return text(err) + fmt.Sprintf("%+v %s %s", done, deltas, archived)
 	})
 }
 
@@ -379,16 +419,26 @@ func (c *comparison) lose() {
 func (c *comparison) write() {
 	a := c.attempt()
 	from := c.IntN(4)
-	chunk := queue.LogChunk{AttemptID: a.AttemptID, Offset: int64(from), Data: []byte("0123456789")[from : from+c.IntN(5)]}
-	c.same(fmt.Sprintf("append to %v at %d", a.AttemptID, from), func(s *subject) string {
-		lengths, err := s.AppendLogs(c.Context(), []queue.LogChunk{chunk}, c.now)
+	chunk := queue.LogChunk{AttemptID: a.AttemptID, Offset: int64(from), Data: []byte("012\n4\n6\n89")[from : from+c.IntN(7)]}
+	limit := queue.LogLimit{Bytes: 3 + int64(c.IntN(20)), Lines: 1 + int64(c.IntN(10))}
+	c.same(fmt.Sprintf("append %d bytes to %v at %d, limit %v", len(chunk.Data), a.AttemptID, from, limit), func(s *subject) string {
+		lengths, err := s.AppendLogs(c.Context(), []queue.LogChunk{chunk}, limit, c.now)
 		return text(err) + fmt.Sprint(lengths)
 	})
-	n := queue.NewArtifact{AttemptID: a.AttemptID, Name: []string{"a", "B"}[c.IntN(2)], Size: int64(c.IntN(2))}
-	c.same("artifact "+n.Name, func(s *subject) string {
-		reserved, reserveErr := s.ReserveArtifact(c.Context(), n, c.now)
-		committed, commitErr := s.CommitArtifact(c.Context(), n.AttemptID, n.Name, c.now)
-		return text(reserveErr) + fmt.Sprintf("%+v ", reserved) + text(commitErr) + fmt.Sprintf("%+v", committed)
+	n := queue.NewArtifact{AttemptID: a.AttemptID, Name: []string{"a", "B", "c", "d"}[c.IntN(4)], Size: int64(c.IntN(4) / 3 * 5)}
+	then := c.IntN(4)
+	c.same(fmt.Sprintf("artifact %s of %d bytes, then %d", n.Name, n.Size, then), func(s *subject) string {
+		reserved, err := s.ReserveArtifact(c.Context(), n, c.now)
+		is := text(err) + fmt.Sprintf("%+v ", reserved)
+		switch then {
+		case 0:
+			return is
+		case 1:
+			return is + text(s.ReleaseArtifact(c.Context(), n.AttemptID, n.Name, c.now))
+		default:
+			committed, err := s.CommitArtifact(c.Context(), n.AttemptID, n.Name, c.now)
+			return is + text(err) + fmt.Sprintf("%+v", committed)
+		}
 	})
 }
 
@@ -416,15 +466,15 @@ func (c *comparison) everything(s *subject) string {
 			a.ExitCode = nil
 			page, pageErr := s.ReadLog(c.Context(), project, a.AttemptID, 0, 1000)
 			artifacts, artifactsErr := s.ListArtifacts(c.Context(), project, a.AttemptID)
-			fmt.Fprintf(&w, "%+v %s %s %q %d %t %s %+v\n", a, exit, text(pageErr), page.Data, page.Length, page.Closed, text(artifactsErr), artifacts)
+			fmt.Fprintf(&w, "%+v %s %s %q %d %t %t %t %s %+v\n", a, exit, text(pageErr), page.Data, page.Length, page.Closed, page.Cut, page.Archived,
+				text(artifactsErr), artifacts)
 		}
 		page, err := s.ReadLog(c.Context(), project, queue.AttemptID{Build: id}, 2, 3)
 		fmt.Fprintf(&w, "%s %d %q %d %t\n", text(err), page.Epoch, page.Data, page.Length, page.Closed)
 		l, err := s.Lease(c.Context(), queue.AttemptID{Build: id, Epoch: b.Epoch})
 		fmt.Fprintln(&w, text(err), s.leases([]queue.Lease{l}))
 	}
-	heads, err := s.Probe(c.Context(), []queue.ClassID{1, 2, 3, 4, 5, 6}, 3)
-	fmt.Fprintln(&w, text(err), heads)
+	c.settings(s, &w)
 	for _, controller := range c.controllers {
 		all, err := s.Leases(c.Context(), controller, false)
 		cancels, cancelsErr := s.Leases(c.Context(), controller, true)
@@ -473,7 +523,7 @@ func inOrder(rows []string) string {
 
 // text returns what an error means.
 func text(err error) string {
-	for _, known := range []error{queue.ErrNotFound, queue.ErrConflict, queue.ErrFinished, queue.ErrStaleLease, queue.ErrGap} {
+	for _, known := range []error{queue.ErrNotFound, queue.ErrConflict, queue.ErrStaleLease, queue.ErrQuota} {
 		if errors.Is(err, known) {
 			return known.Error() + " "
 		}
