@@ -25,7 +25,7 @@ type Job struct {
 func newJob(ctx context.Context, s *shift, c Claimed) *Job {
 	job := &Job{Claimed: c, shift: s}
 	job.ctx, job.stop = context.WithCancelCause(ctx)
-	job.log.init(s.logging)
+	job.log.init(job.ctx, s.logging)
 	return job
 }
 
@@ -55,15 +55,18 @@ func (j *Job) completion(outcome State, reason string) Completion {
 	return c
 }
 
-// run has the handler carry out the job and hands on what came of it.
+// run has the handler carry out the job and hands on what came of it, also if the handler ends its goroutine.
 func (j *Job) run(handler Handler) {
 	ctx, cancel := context.WithTimeout(j.ctx, j.RunTimeout)
-	err := j.call(ctx, handler)
-	outcome, reason := judge(context.Cause(ctx), err)
-	cancel()
-	j.stop(nil)
-	j.end = j.completion(outcome, reason)
-	j.log.close(j)
+	err := errors.New("the handler did not return")
+	defer func() {
+		outcome, reason := judge(context.Cause(ctx), err)
+		cancel()
+		j.stop(nil)
+		j.end = j.completion(outcome, reason)
+		j.log.close(j)
+	}()
+	err = j.call(ctx, handler)
 }
 
 // call turns a panic into an error.
@@ -71,8 +74,7 @@ func (j *Job) call(ctx context.Context, handler Handler) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
-			j.shift.opts.Logger.Error("handler panicked", "worker", j.shift.name, "build", j.Build, "epoch", j.Epoch, "panic", r,
-				"stack", string(debug.Stack()))
+			j.shift.log().Error("handler panicked", "build", j.Build, "epoch", j.Epoch, "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
 	return handler(ctx, j)
@@ -81,6 +83,8 @@ func (j *Job) call(ctx context.Context, handler Handler) (err error) {
 // judge tells what a handler's error means, given why its context ended, if it did.
 func judge(cause, err error) (State, string) {
 	switch {
+	case errors.Is(cause, ErrStaleLease):
+		return Lost, "the worker could not keep its lease"
 	case err == nil:
 		return Succeeded, ""
 	case errors.Is(cause, ErrCanceled):
@@ -94,7 +98,22 @@ func judge(cause, err error) (State, string) {
 	}
 }
 
-// JSON returns a handler for builds whose spec is a T in JSON, as [json.Marshal] writes it. A spec that is none fails the build.
+// JSONSpec returns the spec of a build for a handler that [JSON] made: v in JSON.
+//
+// Errors: [ErrInvalid], if v cannot be written in JSON, or not in [MaxSpec] bytes.
+func JSONSpec(v any) ([]byte, error) {
+	spec, err := json.Marshal(v)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: spec: %w", ErrInvalid, err)
+	case len(spec) > MaxSpec:
+		return nil, invalid("spec", "must be at most %d bytes", MaxSpec)
+	default:
+		return spec, nil
+	}
+}
+
+// JSON returns a handler for builds whose spec is a T in JSON, as [JSONSpec] writes it. A spec that is none fails the build.
 func JSON[T any](handle func(ctx context.Context, job *Job, spec T) error) Handler {
 	return func(ctx context.Context, job *Job) error {
 		var spec T

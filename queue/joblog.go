@@ -17,7 +17,8 @@ const (
 
 // A jobLog takes what a handler writes and keeps it until it is stored.
 type jobLog struct {
-	flush chan struct{} // of the shift
+	ctx   context.Context // of the job
+	flush bell            // of the shift
 
 	mu      sync.Mutex
 	room    sync.Cond
@@ -30,8 +31,8 @@ type jobLog struct {
 	closed  *Job      // the job that waits for its end, once the handler has returned
 }
 
-func (l *jobLog) init(flush chan struct{}) {
-	l.flush = flush
+func (l *jobLog) init(ctx context.Context, flush bell) {
+	l.ctx, l.flush = ctx, flush
 	l.room.L = &l.mu
 }
 
@@ -39,11 +40,8 @@ func (l *jobLog) init(flush chan struct{}) {
 func (l *jobLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.pending) >= logBacklog && !l.dropped {
-		l.room.Wait()
-	}
-	if l.err != nil {
-		return 0, l.err
+	if err := l.wait(); err != nil {
+		return 0, err
 	}
 	if l.closed != nil {
 		return 0, errors.New("queue: log written after the handler returned")
@@ -57,9 +55,29 @@ func (l *jobLog) Write(p []byte) (int, error) {
 		l.pending = append(l.pending, p...)
 	}
 	if len(l.pending) >= logFlush {
-		signal(l.flush)
+		l.flush.ring()
 	}
 	return len(p), nil
+}
+
+// wait waits until there is room for more, or the job is to stop. The caller holds l.mu.
+func (l *jobLog) wait() error {
+	if len(l.pending) < logBacklog || l.dropped {
+		return l.err
+	}
+	stop := context.AfterFunc(l.ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.room.Broadcast()
+	})
+	defer stop()
+	for len(l.pending) >= logBacklog && !l.dropped {
+		if l.ctx.Err() != nil {
+			return context.Cause(l.ctx)
+		}
+		l.room.Wait()
+	}
+	return l.err
 }
 
 // sum returns the length of all that was written, and its SHA-256.
@@ -79,7 +97,7 @@ func (l *jobLog) close(j *Job) {
 	waits := len(l.pending) > 0
 	l.mu.Unlock()
 	if waits {
-		signal(l.flush)
+		l.flush.ring()
 		return
 	}
 	j.shift.ends(j)
@@ -141,27 +159,27 @@ func (s *shift) ends(j *Job) {
 	s.mu.Lock()
 	s.ended = append(s.ended, j)
 	s.mu.Unlock()
-	signal(s.ending)
+	s.ending.ring()
 }
 
 // logLoop stores what handlers write, for all jobs at once.
-func (s *shift) logLoop(ctx context.Context) error {
+func (s *shift) logLoop(ctx context.Context) {
+	trouble := trouble{log: s.log(), what: "store logs"}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		case <-s.logging:
 		}
 		for more := true; more; {
 			var err error
-			if more, err = s.storeLogs(ctx); err != nil {
-				s.opts.Logger.Warn("logs not stored yet", "worker", s.name, "error", err)
-				if !pause(ctx, time.Second) {
-					return nil
-				}
+			more, err = s.storeLogs(ctx)
+			trouble.note(ctx, err)
+			if err != nil && !sleep(ctx, jitter(time.Second)) {
+				return
 			}
 		}
 	}

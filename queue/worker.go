@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // A Handler carries out one attempt of a build in this process. Returning nil ends the build as [Succeeded], an error as [Failed] with
@@ -18,7 +16,8 @@ import (
 //
 // ctx ends when the build must stop, and [context.Cause] tells why: [ErrCanceled], [context.DeadlineExceeded] at the end of the run
 // timeout, [ErrStaleLease] when the lease is lost, [ErrStopping] when the worker has waited long enough for its end. What a handler
-// then returns as an error leads to [Canceled], [TimedOut], or, for the last two, Lost; nil still means that the build succeeded.
+// then returns as an error leads to [Canceled], [TimedOut], or, for the last two, Lost; nil still means that the build succeeded, but
+// for a lost lease: another worker may have the build by now.
 type Handler func(ctx context.Context, job *Job) error
 
 // What handlers and a [Worker] tell each other.
@@ -98,15 +97,17 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	// What follows goes on while the last handlers end.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	loops, background := errgroup.WithContext(background)
-	for _, loop := range []func(context.Context) error{s.queue.Run, s.beatLoop, s.cancelLoop, s.logLoop, s.finishLoop} {
-		loops.Go(func() error { return loop(background) })
+	var loops sync.WaitGroup
+	loops.Go(func() { _ = s.queue.Run(background) }) // which returns nil
+	for _, loop := range []func(context.Context){s.beatLoop, s.cancelLoop, s.logLoop, s.finishLoop} {
+		loops.Go(func() { loop(background) })
 	}
 	err = s.claimLoop(ctx, background)
 	s.wakes.Stop()
 	s.drain(background)
 	stop()
-	_ = loops.Wait() // each ended because it was told to, or for the reason that claimLoop returned
+	loops.Wait()
+	s.deadline.Stop()
 	s.end(ctx)
 	return err
 }
@@ -119,8 +120,9 @@ type shift struct {
 	// handlers are those that run; each ends its job.
 	handlers sync.WaitGroup
 
-	// claiming is held from before a claim until what was claimed is in jobs.
-	claiming sync.Mutex
+	wakes    *Wakes      // to claim; also rung when there is a free slot, or the end
+	deadline *time.Timer // goes off when this process counts as dead, unless a beat succeeds before
+	unsure   bool        // the answer to a claim may have been lost; only claimLoop uses it
 
 	mu       sync.Mutex
 	jobs     map[AttemptID]*Job // from their claim until their outcome is stored
@@ -128,17 +130,16 @@ type shift struct {
 	beaten   time.Time          // when the last beat that succeeded was begun
 	replaced bool
 
-	wakes   *Wakes        // also rung when there is a free slot, or the end
-	logging chan struct{} // a log has much to store, or its job waits for that
-	ending  chan struct{} // there is something in ended
-	over    chan struct{} // ended ran empty
+	logging bell // a log has much to store, or its job waits for that
+	ending  bell // there is something in ended
+	over    bell // nothing is left in jobs
 }
 
 // begin opens the session.
 func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 	s := &shift{
 		Worker: w, handler: handler, jobs: make(map[AttemptID]*Job), beaten: time.Now(),
-		logging: make(chan struct{}, 1), ending: make(chan struct{}, 1), over: make(chan struct{}, 1),
+		logging: newBell(), ending: newBell(), over: newBell(),
 	}
 	if _, err := w.queue.Beat(ctx); err != nil {
 		return nil, err
@@ -151,16 +152,30 @@ func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 		return nil, err
 	}
 	s.session = session
+	s.deadline = time.AfterFunc(w.queue.opts.ControllerTTL, s.fence)
 	s.wakes = w.queue.Wakes(ForClaims, w.opts.Poll)
 	return s, nil
 }
 
-// end tells the backend that the session is over, so that what may have been claimed and is not known waits no longer than it must.
+// end tells the backend that the session is over.
 func (s *shift) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	if s.unsure {
+		_ = s.disown(ctx) // what is not disowned now is lost after its grace
+	}
 	if err := s.queue.LoseSessions(ctx, s.session); err != nil {
-		s.opts.Logger.Warn("worker's session not ended; it ends with its controller", "worker", s.name, "error", err)
+		s.log().Warn("worker's session not ended; it ends with its controller", "error", err)
+	}
+}
+
+// log is where what happens in the background is told.
+func (s *shift) log() *slog.Logger { return s.opts.Logger.With("worker", s.name) }
+
+// fence stops all handlers if this process may be counted as dead by now.
+func (s *shift) fence() {
+	if !s.alive() {
+		s.stopAll(ErrStaleLease)
 	}
 }
 
@@ -178,14 +193,17 @@ func elapsed(since time.Time) time.Duration {
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
-// claimLoop claims builds until ctx ends. Their handlers' contexts derive from background.
+// claimLoop claims builds until ctx ends. Their handlers' contexts derive from background, and so do claims: one that has begun is
+// waited for, since what it claims is this worker's.
 func (s *shift) claimLoop(ctx, background context.Context) error {
+	trouble := trouble{log: s.log(), what: "claim"}
 	for s.wakes.Next(ctx) {
-		claimed, err := s.claim(ctx, background)
-		if err != nil && ctx.Err() == nil {
-			s.opts.Logger.Warn("claim failed", "worker", s.name, "error", err)
-		}
-		if claimed > 0 {
+		claimed, err := s.claim(background)
+		trouble.note(ctx, err)
+		switch {
+		case err != nil:
+			sleep(ctx, jitter(200*time.Millisecond))
+		case claimed > 0:
 			s.wakes.Found()
 			s.wakes.Ring()
 		}
@@ -203,23 +221,23 @@ func (s *shift) isReplaced() bool {
 }
 
 // claim claims once for all free slots and starts the handlers of what it got.
-func (s *shift) claim(ctx, background context.Context) (int, error) {
-	if ctx.Err() != nil || !s.alive() {
+func (s *shift) claim(ctx context.Context) (int, error) {
+	free := s.opts.Slots - s.holds()
+	if free <= 0 || !s.alive() {
 		return 0, nil
 	}
-	s.claiming.Lock()
-	defer s.claiming.Unlock()
-	s.mu.Lock()
-	free := s.opts.Slots - len(s.jobs)
-	s.mu.Unlock()
-	if free <= 0 {
-		return 0, nil
+	if s.unsure {
+		if err := s.disown(ctx); err != nil {
+			return 0, err
+		}
+		s.unsure = false
 	}
 	offers, err := s.queue.Claim(ctx, []Idle{{Session: s.session, Slots: free}})
+	s.unsure = err != nil
 	jobs := make([]*Job, len(offers))
 	s.mu.Lock()
 	for i, o := range offers {
-		jobs[i] = newJob(background, s, o.Claimed)
+		jobs[i] = newJob(ctx, s, o.Claimed)
 		s.jobs[o.AttemptID] = jobs[i]
 	}
 	s.mu.Unlock()
@@ -227,6 +245,27 @@ func (s *shift) claim(ctx, background context.Context) (int, error) {
 		s.handlers.Go(func() { job.run(s.handler) })
 	}
 	return len(offers), err
+}
+
+// disown ends as lost what this session has leased and nobody here knows of: what was claimed when the answer did not arrive. No claim
+// is under way meanwhile.
+func (s *shift) disown(ctx context.Context) error {
+	leases, err := s.queue.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	var unknown []Completion
+	s.mu.Lock()
+	for _, l := range leases {
+		if l.Session == s.session && s.jobs[l.AttemptID] == nil {
+			unknown = append(unknown, Completion{
+				AttemptID: l.AttemptID, Session: s.session, Outcome: Lost, Reason: "the answer to its claim was lost", LogPartial: true,
+			})
+		}
+	}
+	s.mu.Unlock()
+	_, err = s.queue.FinishMany(ctx, unknown) // what has ended meanwhile stays as it is
+	return err
 }
 
 // drain waits for the handlers, and for their outcomes to be stored.
@@ -252,7 +291,7 @@ func (s *shift) drain(background context.Context) {
 		select {
 		case <-s.over:
 		case <-timeout.C:
-			s.opts.Logger.Error("worker stops, outcomes not stored", "worker", s.name, "builds", s.holds())
+			s.log().Error("worker stops, outcomes not stored", "builds", s.holds())
 			return
 		case <-background.Done():
 			return
@@ -272,13 +311,5 @@ func (s *shift) stopAll(cause error) {
 	defer s.mu.Unlock()
 	for _, job := range s.jobs {
 		job.stop(cause)
-	}
-}
-
-// signal wakes the one who waits on c, now or when it comes to wait.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

@@ -2,7 +2,7 @@ package queue
 
 import (
 	"context"
-	"math/rand/v2"
+	"maps"
 	"slices"
 	"time"
 )
@@ -11,36 +11,41 @@ import (
 const cancelPoll = 500 * time.Millisecond
 
 // beatLoop keeps this process alive in the eyes of others, and holds the jobs against the leases that are stored.
-func (s *shift) beatLoop(ctx context.Context) error {
-	ttl := s.queue.opts.ControllerTTL
+func (s *shift) beatLoop(ctx context.Context) {
+	trouble := trouble{log: s.log(), what: "heartbeat of the worker"}
+	every := s.queue.opts.ControllerTTL / 4
 	for {
-		begun := time.Now()
-		call, cancel := context.WithTimeout(ctx, ttl/2)
-		beat, err := s.queue.Beat(call)
-		if err == nil {
-			s.mu.Lock()
-			s.beaten = begun
-			s.mu.Unlock()
-			if slices.Contains(beat.Ended, s.session) {
-				s.replace()
-			}
-			err = s.reconcile(call)
-		}
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			s.opts.Logger.Warn("heartbeat failed", "worker", s.name, "error", err)
-		}
-		if !s.alive() {
-			s.stopAll(ErrStaleLease)
-		}
-		every := ttl / 4
+		err := s.beat(ctx)
+		trouble.note(ctx, err)
+		wait := every
 		if err != nil {
-			every = min(every, time.Second)
+			wait = min(every, time.Second)
 		}
-		if !pause(ctx, every) {
-			return nil
+		if !sleep(ctx, jitter(wait)) {
+			return
 		}
 	}
+}
+
+// beat says once that this process is alive.
+func (s *shift) beat(ctx context.Context) error {
+	defer s.fence() // the timer of it stands still while a machine sleeps
+	ttl := s.queue.opts.ControllerTTL
+	ctx, cancel := context.WithTimeout(ctx, ttl/2)
+	defer cancel()
+	begun := time.Now()
+	beat, err := s.queue.Beat(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.beaten = begun
+	s.mu.Unlock()
+	s.deadline.Reset(ttl - time.Since(begun))
+	if slices.Contains(beat.Ended, s.session) {
+		s.replace()
+	}
+	return s.reconcile(ctx)
 }
 
 // replace notes that the session is over.
@@ -52,109 +57,101 @@ func (s *shift) replace() {
 	s.wakes.Ring()
 }
 
-// reconcile stops what has no lease any more, and ends as lost what has a lease and is not known here: a claim whose answer did not
-// arrive. No claim is under way meanwhile.
+// reconcile stops what has no lease any more.
 func (s *shift) reconcile(ctx context.Context) error {
-	s.claiming.Lock()
-	defer s.claiming.Unlock()
 	s.mu.Lock()
-	before := make(map[AttemptID]bool, len(s.jobs))
-	for id := range s.jobs {
-		before[id] = true
-	}
+	before := slices.Collect(maps.Keys(s.jobs)) // what is claimed from now on may not be among the leases that are read
 	s.mu.Unlock()
+	if len(before) == 0 {
+		return nil
+	}
 	leases, err := s.queue.Leases(ctx)
 	if err != nil {
 		return err
 	}
-	var unknown []Completion
-	s.mu.Lock()
+	held := make(map[AttemptID]bool, len(leases))
 	for _, l := range leases {
-		if l.Session != s.session {
-			continue
-		}
-		if job := s.jobs[l.AttemptID]; job != nil {
-			delete(before, l.AttemptID)
-			if l.State == Cancelling {
-				job.stop(ErrCanceled)
-			}
-		} else if l.State.Leased() && !before[l.AttemptID] {
-			unknown = append(unknown, Completion{
-				AttemptID: l.AttemptID, Session: s.session, Outcome: Lost, Reason: "the answer to its claim was lost", LogPartial: true,
-			})
-		}
-		delete(before, l.AttemptID)
+		held[l.AttemptID] = true
 	}
-	for id := range before {
-		if job := s.jobs[id]; job != nil && !job.reported {
+	s.cancel(leases)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range before {
+		if job := s.jobs[id]; job != nil && !held[id] && !job.reported {
 			job.stop(ErrStaleLease)
 		}
-	}
-	s.mu.Unlock()
-	_, err = s.queue.FinishMany(ctx, unknown)
-	return err
-}
-
-// cancelLoop looks for builds that are to be stopped, while any run.
-func (s *shift) cancelLoop(ctx context.Context) error {
-	for pause(ctx, cancelPoll) {
-		if s.holds() == 0 {
-			continue
-		}
-		leases, err := s.queue.Cancels(ctx)
-		if err != nil {
-			continue // the heartbeat tells
-		}
-		s.mu.Lock()
-		for _, l := range leases {
-			if job := s.jobs[l.AttemptID]; job != nil {
-				job.stop(ErrCanceled)
-			}
-		}
-		s.mu.Unlock()
 	}
 	return nil
 }
 
+// cancelLoop looks for builds that are to be stopped, while any run.
+func (s *shift) cancelLoop(ctx context.Context) {
+	wakes := s.queue.Wakes(ForCancels, cancelPoll)
+	defer wakes.Stop()
+	for wakes.Next(ctx) {
+		if s.holds() == 0 {
+			continue
+		}
+		if leases, err := s.queue.Cancels(ctx); err == nil { // else the heartbeat tells
+			s.cancel(leases)
+		}
+	}
+}
+
+// cancel stops the jobs among the leases that are to be canceled.
+func (s *shift) cancel(leases []Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range leases {
+		if job := s.jobs[l.AttemptID]; job != nil && l.State == Cancelling {
+			job.stop(ErrCanceled)
+		}
+	}
+}
+
 // finishLoop stores outcomes: all that there are at a time. While it does, others gather for the next.
-func (s *shift) finishLoop(ctx context.Context) error {
+func (s *shift) finishLoop(ctx context.Context) {
+	trouble := trouble{log: s.log(), what: "store outcomes"}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-s.ending:
 		}
-		for {
-			s.mu.Lock()
-			jobs := s.ended[:min(len(s.ended), MaxBatch)]
-			s.ended = slices.Clone(s.ended[len(jobs):])
-			s.mu.Unlock()
-			if len(jobs) == 0 {
-				break
-			}
-			if !s.finish(ctx, jobs) {
-				return nil
+		for jobs := s.takeEnded(); len(jobs) > 0; jobs = s.takeEnded() {
+			if !s.finish(ctx, jobs, &trouble) {
+				return
 			}
 		}
 	}
 }
 
+func (s *shift) takeEnded() []*Job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	jobs := s.ended
+	s.ended = nil
+	return jobs
+}
+
 // finish stores the outcomes of jobs, however long that takes, and frees their slots. It reports false if ctx ended before.
-func (s *shift) finish(ctx context.Context, jobs []*Job) bool {
+func (s *shift) finish(ctx context.Context, jobs []*Job, trouble *trouble) bool {
 	ends := make([]Completion, len(jobs))
 	for i, job := range jobs {
 		ends[i] = job.end
 	}
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	backoff := pace{shortest: 100 * time.Millisecond, longest: 2 * time.Second}
+	backoff.quicken()
+	for {
 		done, err := s.queue.FinishMany(ctx, ends)
+		trouble.note(ctx, err)
 		if err == nil {
 			if stale := len(ends) - len(done); stale > 0 {
-				s.opts.Logger.Warn("outcomes did not count: their leases were lost", "worker", s.name, "builds", stale)
+				s.log().Warn("outcomes did not count: their leases were lost", "builds", stale)
 			}
 			break
 		}
-		s.opts.Logger.Warn("outcomes not stored yet", "worker", s.name, "builds", len(ends), "error", err)
-		if !pause(ctx, wait) {
+		if !sleep(ctx, backoff.next()) {
 			return false
 		}
 	}
@@ -166,19 +163,7 @@ func (s *shift) finish(ctx context.Context, jobs []*Job) bool {
 	s.mu.Unlock()
 	s.wakes.Ring()
 	if empty {
-		signal(s.over)
+		s.over.ring()
 	}
 	return true
-}
-
-// pause waits for about d, and reports false if ctx ends before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d - d/8 + rand.N(d/4+1))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
