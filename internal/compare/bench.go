@@ -43,6 +43,7 @@ var suites = []suite{
 	{name: "river", run: runRiver, runs: 3},
 	{name: "backlog", run: runBacklog, runs: 5, counted: true},
 	{name: "snapshot", run: runSnapshot, runs: 1},
+	{name: "limits", run: runLimits, runs: 1},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

@@ -35,6 +35,8 @@
 //     which nobody can serve, beside what it costs with a thousand.
 //   - snapshot: what it costs when a transaction elsewhere has kept an old
 //     snapshot for a minute.
+//   - limits: builds with concurrency keys, claimed by processes of which some are
+//     killed. What runs is counted by what they tell and by what is stored.
 //
 // They print figure, value, limit, and whether the limit was kept. The suite all
 // is all of them in order, each on a server of its own.

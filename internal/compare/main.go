@@ -25,9 +25,16 @@ func main() {
 	os.Exit(code)
 }
 
+// otherProcesses are what this program is when it starts itself, by its first argument. They end when their input does: with this process, if
+// not before.
+var otherProcesses = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
+	submitterCommand: runSubmitter,
+	claimerCommand:   runClaimer,
+}
+
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == submitterCommand {
-		if err := runSubmitter(ctx, args[1:], stdin, stdout); err != nil {
+	if len(args) > 0 && otherProcesses[args[0]] != nil {
+		if err := otherProcesses[args[0]](ctx, args[1:], stdin, stdout); err != nil {
 			fmt.Fprintln(stderr, "compare:", err)
 			return exitFailed
 		}
@@ -108,15 +115,16 @@ type sizes struct {
 	shortBacklog, longBacklog int // builds
 	claims                    int // of each run on each of them
 	snapshot, limits          time.Duration
+	kills                     int // of claimers
 }
 
 var (
 	fullSizes = sizes{
 		enqueue: 5 * time.Second, bulk: 300_000, burndown: 200_000, footprint: 50_000, slow: 20 * time.Second, fast: 10 * time.Second,
-		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute,
+		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute, kills: 20,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
-		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second,
+		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second, kills: 3,
 	}
 )

@@ -47,6 +47,11 @@ type finding struct {
 	Runs  []float64 `json:"runs,omitempty"`
 }
 
+// worst is a finding that shall hold in every run.
+func worst(figure, unit string, runs []float64, limit *float64) finding {
+	return finding{Figure: figure, Unit: unit, Value: slices.Max(runs), Limit: limit, Runs: runs}
+}
+
 func (c *comparison) met() bool { return c.Target == 0 || c.Ratio >= c.Target }
 
 func (f *finding) met() bool { return f.Limit == nil || f.Value <= *f.Limit }
