@@ -14,6 +14,7 @@ const module = "github.com/slipway-build/slipway"
 // adapters are the packages whose callers bring a third party's type along.
 var adapters = []string{
 	module + "/queue/pgqueue",
+	module + "/queue/pgqueue/pgqueuetest",
 	module + "/queue/sqlitequeue",
 	module + "/storage/s3store",
 	module + "/auth/sqlauth",
