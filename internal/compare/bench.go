@@ -44,6 +44,7 @@ var suites = []suite{
 	{name: "backlog", run: runBacklog, runs: 5, counted: true},
 	{name: "snapshot", run: runSnapshot, runs: 1},
 	{name: "limits", run: runLimits, runs: 1},
+	{name: "fair", run: runFair, runs: 3},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

@@ -37,6 +37,8 @@
 //     snapshot for a minute.
 //   - limits: builds with concurrency keys, claimed by processes of which some are
 //     killed. What runs is counted by what they tell and by what is stored.
+//   - fair: how soon a small project's builds are claimed beside a large one's, and
+//     how exactly weights are kept.
 //
 // They print figure, value, limit, and whether the limit was kept. The suite all
 // is all of them in order, each on a server of its own.
