@@ -40,7 +40,7 @@
 //	  idem_hash       digest, null likewise
 //	  metadata        metadata, null if there is none
 //	  retry_of        id, null unless it repeats another build
-//	  scheduled_at    time, SQLite only, null unless it was submitted for a time to come
+//	  scheduled_at    time, null unless it was submitted for a time to come; its own rank is of that, whatever becomes of not_before
 //	  spec            bytes, null if empty
 //	  source_digest   digest, null if there is no source
 //	  source_size     bigint, null likewise
@@ -51,8 +51,6 @@
 //	  run_timeout     duration
 //	  queue_timeout   duration, null if it waits forever
 //	  created_at      time
-//	  scheduled_at    time, null unless the submitter named a time; outlasts not_before. The later of it and created_at is what its own
-//	                  rank is of
 //	  expires_at      time, null if it waits forever: created_at + queue_timeout; begins anew when a lost attempt is requeued,
 //	                  goes on when an offer is released
 //	  not_before      time, null unless held by time. What is held in a class (above 0) without it waits to be admitted

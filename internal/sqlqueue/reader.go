@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -35,37 +34,6 @@ func (r *Reader) Get(ctx context.Context, project string, id queue.ID) (queue.Bu
 	return row.build()
 }
 
-// List returns a page of builds without their specs.
-func (r *Reader) List(ctx context.Context, f queue.Filter) ([]queue.Build, error) {
-	var rows []buildRow
-	q := r.db.NewSelect().Model(&rows).ModelTableExpr("? AS b", r.names.Table("build")).ExcludeColumn("spec").
-		Where("b.project = ?", f.Project).OrderExpr("b.id DESC").Limit(int64(f.Limit))
-	if len(f.States) > 0 {
-		q = q.Where("b.state IN (?)", bun.List(StoredAs(f.States...)))
-		if !slices.ContainsFunc(f.States, queue.State.Terminal) {
-			q = q.Where("b.finished_at IS NULL") // there is an index of those: they are few among all that a project has built
-		}
-	}
-	if f.Pool != "" {
-		q = q.Where("b.pool = ?", f.Pool)
-	}
-	if !f.Before.IsZero() {
-		q = q.Where("b.id < ?", ID(r.db, f.Before))
-	}
-	if err := q.Scan(ctx); err != nil {
-		return nil, err
-	}
-	builds := make([]queue.Build, len(rows))
-	for i := range rows {
-		b, err := rows[i].build()
-		if err != nil {
-			return nil, err
-		}
-		builds[i] = b
-	}
-	return builds, nil
-}
-
 // Specs returns the specs of those of the builds that exist.
 func (r *Reader) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byte, error) {
 	specs := make(map[queue.ID][]byte, len(ids))
@@ -93,7 +61,7 @@ func (r *Reader) Attempts(ctx context.Context, project string, id queue.ID) ([]q
 	}
 	var rows []attemptRow
 	err = r.db.NewSelect().Model(&rows).ModelTableExpr("? AS a", r.names.Table("attempt")).
-		ColumnExpr("?TableColumns, COALESCE(h.length, 0) AS log_length").
+		ColumnExpr("?TableColumns, COALESCE(h.length, 0) AS log_length, COALESCE(h.cut, FALSE) AS log_cut").
 		Join("LEFT JOIN ? AS h ON h.build_id = a.build_id AND h.epoch = a.epoch", r.names.Table("log_head")).
 		Where("a.build_id = ?", ID(r.db, id)).OrderExpr("a.epoch").Scan(ctx)
 	if err != nil {
@@ -109,7 +77,7 @@ func (r *Reader) Attempts(ctx context.Context, project string, id queue.ID) ([]q
 	current := queue.Attempt{
 		AttemptID: queue.AttemptID{Build: id, Epoch: b.Epoch}, Worker: b.Worker, StartedAt: b.StartedAt,
 	}
-	if current.LogLength, _, err = r.head(ctx, current.AttemptID); err != nil {
+	if current.LogLength, current.LogCut, err = r.head(ctx, current.AttemptID); err != nil {
 		return nil, err
 	}
 	return append(attempts, current), nil

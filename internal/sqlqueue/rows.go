@@ -24,6 +24,14 @@ type buildRow struct {
 	MaxAttempts  int          `bun:"max_attempts"`
 	RunTimeout   int64        `bun:"run_timeout"`
 	QueueTimeout *int64       `bun:"queue_timeout"`
+	BackoffBase  int64        `bun:"backoff_base"`
+	BackoffMax   int64        `bun:"backoff_max"`
+	RetryFailed  bool         `bun:"retry_failed"`
+	Priority     int          `bun:"priority"`
+	LimitKey     string       `bun:"limit_key"`
+	IdemKey      *string      `bun:"idem_key"`
+	Metadata     *string      `bun:"metadata"`
+	RetryOf      idColumn     `bun:"retry_of"`
 	CreatedAt    timeColumn   `bun:"created_at"`
 	NotBefore    timeColumn   `bun:"not_before"`
 	Worker       string       `bun:"worker"`
@@ -39,10 +47,17 @@ func (r *buildRow) build() (queue.Build, error) {
 	if err != nil {
 		return queue.Build{}, err
 	}
+	metadata, err := ParseMetadata(text(r.Metadata))
+	if err != nil {
+		return queue.Build{}, err
+	}
 	b := queue.Build{
 		ID: queue.ID(r.ID), Project: r.Project, Pool: r.Pool, Labels: labels, State: r.State.Public(), Spec: r.Spec,
 		Epoch: r.Epoch, AttemptsUsed: r.AttemptsUsed, MaxAttempts: r.MaxAttempts, Worker: r.Worker,
-		RunTimeout: Duration(r.RunTimeout), CreatedAt: time.Time(r.CreatedAt), NotBefore: time.Time(r.NotBefore),
+		RunTimeout: Duration(r.RunTimeout), RetryFailed: r.RetryFailed,
+		Backoff:  queue.Backoff{Base: Duration(r.BackoffBase), Max: Duration(r.BackoffMax)},
+		Priority: r.Priority, ConcurrencyKey: r.LimitKey, IdempotencyKey: text(r.IdemKey), Metadata: metadata, RetryOf: queue.ID(r.RetryOf),
+		CreatedAt: time.Time(r.CreatedAt), NotBefore: time.Time(r.NotBefore),
 		StartedAt: time.Time(r.StartedAt), FinishedAt: time.Time(r.FinishedAt),
 		Reason: r.Reason, ExitCode: r.ExitCode, Signal: r.Signal,
 	}
@@ -55,7 +70,15 @@ func (r *buildRow) build() (queue.Build, error) {
 	return b, nil
 }
 
-// An attemptRow is a row of attempt with the length of its log.
+// text reads a column of text. Null becomes empty.
+func text(column *string) string {
+	if column == nil {
+		return ""
+	}
+	return *column
+}
+
+// An attemptRow is a row of attempt with what is stored of its log.
 type attemptRow struct {
 	bun.BaseModel `bun:"alias:a"`
 
@@ -71,6 +94,7 @@ type attemptRow struct {
 	LogSHA256   digestColumn `bun:"log_sha256"`
 	LogComplete bool         `bun:"log_complete"`
 	LogLength   int64        `bun:"log_length,scanonly"`
+	LogCut      bool         `bun:"log_cut,scanonly"`
 }
 
 func (r *attemptRow) attempt() queue.Attempt {
@@ -78,7 +102,7 @@ func (r *attemptRow) attempt() queue.Attempt {
 		AttemptID: queue.AttemptID{Build: queue.ID(r.BuildID), Epoch: r.Epoch},
 		Worker:    r.Worker, StartedAt: time.Time(r.StartedAt), EndedAt: time.Time(r.EndedAt), Outcome: r.Outcome.Public(),
 		Reason: r.Reason, ExitCode: r.ExitCode, Signal: r.Signal,
-		LogLength: r.LogLength, LogSHA256: queue.Digest(r.LogSHA256), LogComplete: r.LogComplete,
+		LogLength: r.LogLength, LogSHA256: queue.Digest(r.LogSHA256), LogComplete: r.LogComplete, LogCut: r.LogCut,
 	}
 }
 

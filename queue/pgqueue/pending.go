@@ -17,11 +17,3 @@ func (b *Backend) ArchiveLog(context.Context, queue.AttemptID) error { return er
 func (b *Backend) ReleaseArtifact(context.Context, queue.AttemptID, string, time.Time) error {
 	return errors.ErrUnsupported
 }
-
-func (b *Backend) Stats(context.Context, string, time.Time, time.Time) (queue.Stats, error) {
-	return queue.Stats{}, errors.ErrUnsupported
-}
-
-func (b *Backend) Explain(context.Context, string, queue.ID, time.Time) (queue.Circumstances, error) {
-	return queue.Circumstances{}, errors.ErrUnsupported
-}

@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -44,4 +45,20 @@ func (b *Backend) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byt
 	defer cancel()
 	specs, err := b.reader.Specs(ctx, ids)
 	return specs, explain(err)
+}
+
+// Stats implements [queue.Records].
+func (b *Backend) Stats(ctx context.Context, project string, first, last time.Time) (queue.Stats, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	stats, err := b.reader.Stats(ctx, project, first, last)
+	return stats, explain(err)
+}
+
+// Explain implements [queue.Records].
+func (b *Backend) Explain(ctx context.Context, project string, id queue.ID, now time.Time) (queue.Circumstances, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	facts, err := b.reader.Explain(ctx, project, id, now)
+	return facts, explain(err)
 }

@@ -18,11 +18,3 @@ func (*Backend) ArchiveLog(context.Context, queue.AttemptID) error { return erro
 func (*Backend) ReleaseArtifact(context.Context, queue.AttemptID, string, time.Time) error {
 	return errors.ErrUnsupported
 }
-
-func (*Backend) Stats(context.Context, string, time.Time, time.Time) (queue.Stats, error) {
-	return queue.Stats{}, errors.ErrUnsupported
-}
-
-func (*Backend) Explain(context.Context, string, queue.ID, time.Time) (queue.Circumstances, error) {
-	return queue.Circumstances{}, errors.ErrUnsupported
-}

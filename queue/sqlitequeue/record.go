@@ -3,6 +3,7 @@ package sqlitequeue
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -40,6 +41,20 @@ func (b *Backend) Specs(ctx context.Context, ids []queue.ID) (map[queue.ID][]byt
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
 	return b.reader.Specs(ctx, ids)
+}
+
+// Stats implements [queue.Records].
+func (b *Backend) Stats(ctx context.Context, project string, first, last time.Time) (queue.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Stats(ctx, project, first, last)
+}
+
+// Explain implements [queue.Records].
+func (b *Backend) Explain(ctx context.Context, project string, id queue.ID, now time.Time) (queue.Circumstances, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	defer cancel()
+	return b.reader.Explain(ctx, project, id, now)
 }
 
 // read runs a query outside of any change and calls scan for each row.
