@@ -181,12 +181,12 @@ func TestFloorsGiveWay(t *testing.T) {
 			}
 		},
 		"a back-off that is over": func(tr *trench) {
-			tr.submitOne(queue.Params{Backoff: queue.Backoff{Base: 3 * time.Second}})
+			tr.submitOne(queue.Params{Backoff: queue.Backoff{Base: 10 * time.Second}})
 			tr.finish(tr.claimOne(), queue.Lost)
+			due := time.NewTimer(11500 * time.Millisecond) // and Maintain has come round
 			tr.session = tr.fleet.session("another", nil)
 			tr.pass(250)
-			wait := time.NewTimer(1500 * time.Millisecond)
-			<-wait.C
+			<-due.C
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
