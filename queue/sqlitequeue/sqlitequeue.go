@@ -49,22 +49,26 @@ func (o *Options) withDefaults() Options {
 //
 // The file must lie on a local disk: SQLite's locks do not work on network file systems.
 func Open(path string, o *Options) (*sql.DB, error) {
+	opts := o.withDefaults()
+	if opts.Relaxed {
+		return open(path, opts.Timeout, "NORMAL")
+	}
+	return open(path, opts.Timeout, "FULL")
+}
+
+func open(path string, timeout time.Duration, synchronous string) (*sql.DB, error) {
 	if path == "" {
 		return nil, errors.New("sqlitequeue: the path of the database is empty")
 	}
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	opts := o.withDefaults()
 	params := url.Values{
-		"_busy_timeout": {strconv.FormatInt(opts.Timeout.Milliseconds(), 10)},
+		"_busy_timeout": {strconv.FormatInt(timeout.Milliseconds(), 10)},
 		"_foreign_keys": {"on"},
 		"_journal_mode": {"WAL"},
-		"_synchronous":  {"FULL"},
+		"_synchronous":  {synchronous},
 		"_txlock":       {"immediate"},
-	}
-	if opts.Relaxed {
-		params.Set("_synchronous", "NORMAL")
 	}
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: params.Encode()}
 	sqliteConnector, err := sqlite.NewConnector(dsn.String())

@@ -60,26 +60,34 @@ func open(t testing.TB, path string, o *sqlitequeue.Options) *sqlitequeue.Backen
 
 // Each case has a copy of one file that has its tables: to make them for each would be a seventh of the work.
 func TestBackend(t *testing.T) {
-	o := &sqlitequeue.Options{Relaxed: true}
-	file := migratedFile(t, o)
+	file := migratedFile(t)
 	queuetest.Run(t, func(t *testing.T) queue.Backend {
 		path := testenv.SQLite(t)
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return open(t, path, o)
+		db, err := sqlitequeue.OpenVolatile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAtEnd(t, db)
+		b, err := sqlitequeue.New(db, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	})
 }
 
 // migratedFile returns what is in the file of a database that has its tables and nothing else.
-func migratedFile(t *testing.T, o *sqlitequeue.Options) []byte {
+func migratedFile(t *testing.T) []byte {
 	t.Helper()
 	path := testenv.SQLite(t)
-	db, err := sqlitequeue.Open(path, o)
+	db, err := sqlitequeue.Open(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	migrated(t, db, o)
+	migrated(t, db, nil)
 	if err := db.Close(); err != nil { // which brings all into the one file
 		t.Fatal(err)
 	}
