@@ -2,8 +2,11 @@ package pgqueue_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -50,23 +53,31 @@ func TestClaimExactlyOnce(t *testing.T) {
 	}
 	var mu sync.Mutex
 	claims := make(map[string]claim, manyBuilds)
-	var processes sync.WaitGroup
+	var ready, processes sync.WaitGroup
+	ready.Add(claimers)
 	for range claimers {
 		processes.Go(func() {
 			cmd := exec.CommandContext(t.Context(), os.Args[0])
 			cmd.Env = append(os.Environ(), claimerEnv+"="+db.DSN+" "+db.Schema)
 			cmd.Stderr = os.Stderr
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Error(err)
-				return
+			out, outErr := cmd.StdoutPipe()
+			start, inErr := cmd.StdinPipe()
+			err := cmp.Or(outErr, inErr)
+			if err == nil {
+				err = cmd.Start()
 			}
-			if err := cmd.Start(); err != nil {
+			lines := bufio.NewScanner(out)
+			if err == nil {
+				lines.Scan()
+			}
+			ready.Done()
+			ready.Wait()
+			if err := errors.Join(err, start.Close()); err != nil {
 				t.Error(err)
 				return
 			}
 			mine := 0
-			for lines := bufio.NewScanner(out); lines.Scan(); mine++ {
+			for ; lines.Scan(); mine++ {
 				var c claim
 				if _, err := fmt.Sscan(lines.Text(), &c.build, &c.epoch, &c.session); err != nil {
 					t.Errorf("a claimer wrote %q: %v", lines.Text(), err)
@@ -144,6 +155,13 @@ func claimAll(ctx context.Context, where string) error {
 	defer pool.Close()
 	b, err := pgqueue.New(pool, &pgqueue.Options{Schema: schema, Timeout: time.Minute})
 	if err != nil {
+		return err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil { // until all are
 		return err
 	}
 	var mu sync.Mutex

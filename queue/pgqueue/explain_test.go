@@ -75,10 +75,10 @@ FROM generate_series(FROM, TO) n
 CROSS JOIN LATERAL (SELECT CASE WHEN n % 1000 < 600 THEN 5 WHEN n % 1000 < 900 THEN 1 WHEN n % 1000 < 997 THEN 0 ELSE n % 1000 - 995 END AS state) s;
 INSERT INTO {schema}.attempt (build_id, epoch, started_at, ended_at, outcome, result, log_complete, worker, reason, signal)
 	SELECT id, 1, now(), now(), 5, 5, true, 'w1', '', '' FROM {schema}.build WHERE state = 5 ON CONFLICT DO NOTHING;
-INSERT INTO {schema}.log_head (build_id, epoch, length) SELECT id, 1, 100 FROM {schema}.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.log_head (build_id, epoch, length, closed) SELECT id, 1, 100, state >= 5 FROM {schema}.build WHERE state >= 3 AND epoch > 0 ON CONFLICT DO NOTHING;
 INSERT INTO {schema}.artifact (build_id, epoch, size, created_at, project, name, digest, committed)
 	SELECT id, 1, 1, now(), project, 'a', repeat('x', 32)::bytea, true FROM {schema}.build WHERE state = 5 ON CONFLICT DO NOTHING;
-INSERT INTO {schema}.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM {schema}.build WHERE state >= 3 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM {schema}.build WHERE state >= 3 AND epoch > 0 ON CONFLICT DO NOTHING;
 `
 	if _, err := db.Pool.Exec(t.Context(), strings.NewReplacer("{schema}", db.Schema, "(FROM", "("+strconv.Itoa(from), "TO)", strconv.Itoa(to)+")").Replace(sql)); err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ ORDER BY b.id`
 const cancelsSQL = `
 SELECT ` + leaseColumns + `
 FROM {schema}build b
-WHERE b.state = {cancelling} AND b.session_id = ANY(ARRAY(
+WHERE b.session_id IS NOT NULL AND b.state = {cancelling} AND b.session_id = ANY(ARRAY(
 	SELECT s.id FROM {schema}session s WHERE s.controller_id = $2 AND s.ended_at IS NULL))
 ORDER BY b.id`
 

@@ -267,7 +267,11 @@ func TestConstraints(t *testing.T) {
 		{pending, "avoid_until = now()"},
 		{pending, "project = ''"},
 		{pending, "pool = ''"},
-		{pending, "class_id = 0"},
+		{pending, "class_id = -1"},
+		{pending, "class_id = 1"}, // which is another
+		{pending, "limit_key = 'k'"},
+		{pending, "idem_key = 'k'"},
+		{pending, "backoff_base = backoff_max + 1"},
 		{offered.Build, "session_id = NULL"},
 		{offered.Build, "deadline = NULL"},
 		{offered.Build, "token_hash = repeat('x', 32)::bytea"},
@@ -308,14 +312,14 @@ func TestConstraints(t *testing.T) {
 		if !strings.HasPrefix(sql, "UPDATE") {
 			sql = "UPDATE {schema}.build SET " + sql + " WHERE id = '" + test.id.String() + "'"
 		}
-		if code := refusal(t, s.db, sql); code != "23514" { // check_violation
-			t.Errorf("%s: SQLSTATE %q, want a constraint that refuses it", sql, code)
+		if code := refusal(t, s.db, sql); code != "23514" && code != "noticed" { // check_violation
+			t.Errorf("%s: SQLSTATE %q, want a constraint that refuses it, or an invariant", sql, code)
 		}
 	}
 	for sql, want := range map[string]string{
 		"INSERT INTO {schema}.session SELECT * FROM {schema}.session":                       "428C9", // its id is the database's
 		"DELETE FROM {schema}.controller":                                                   "23503",
-		"DELETE FROM {schema}.build WHERE id = '" + done.Build.String() + "'":               "23503",
+		"DELETE FROM {schema}.build WHERE id = '" + done.Build.String() + "'":               "noticed",
 		"INSERT INTO {schema}.class (pool, labels) SELECT pool, labels FROM {schema}.class": "23505",
 		`INSERT INTO {schema}.session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
 			SELECT controller_id, worker, instance, labels, pools, slots, direct, opened_at FROM {schema}.session`: "23505",
@@ -326,13 +330,19 @@ func TestConstraints(t *testing.T) {
 	}
 }
 
-// refusal returns with which code the database refuses a statement. It changes nothing.
+// refusal returns with which code the database refuses a statement, or that it breaks an invariant. It changes nothing.
 func refusal(t *testing.T, db *testenv.Database, sql string) (code string) {
 	t.Helper()
 	err := pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(t.Context(), strings.ReplaceAll(sql, "{schema}", db.Schema))
 		if err == nil && tag.RowsAffected() == 0 {
 			return errors.New("the statement changes nothing")
+		}
+		if err == nil {
+			found, lookErr := violations(t.Context(), tx, db.Schema)
+			if err = lookErr; len(found) > 0 {
+				return errors.New("noticed")
+			}
 		}
 		return errors.Join(err, errors.New("undo"))
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
-// open returns a migrated backend in a schema of its own, and that database.
+// open returns a migrated backend in a schema of its own, and that database. In the end it looks at the rows that are left.
 func open(t testing.TB) (*pgqueue.Backend, *testenv.Database) {
 	t.Helper()
 	db := testenv.Postgres(t)
@@ -20,6 +20,7 @@ func open(t testing.TB) (*pgqueue.Backend, *testenv.Database) {
 	if err := b.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { checkInvariants(t, db) })
 	return b, db
 }
 

@@ -15,13 +15,48 @@ ALTER TABLE {schema}build
 	ADD COLUMN metadata text,
 	ADD COLUMN retry_of uuid,
 	ADD COLUMN scheduled_at timestamptz,
+	-- Each statement that inserts or updates builds reads and compiles each of these anew, whatever the number of rows: all of them took half
+	-- of the time of a submit. What they say is what the statements do, and the tests check it of every row they leave.
+	DROP CONSTRAINT build_epoch_check,
+	DROP CONSTRAINT build_run_timeout_check,
+	DROP CONSTRAINT build_queue_timeout_check,
+	DROP CONSTRAINT build_source_size_check,
 	DROP CONSTRAINT build_class_id_check,
-	ADD CONSTRAINT build_class CHECK (class_id >= 0) NOT VALID,
-	ADD CONSTRAINT build_backoff CHECK (backoff_base BETWEEN 0 AND backoff_max) NOT VALID,
-	ADD CONSTRAINT build_idem CHECK ((idem_key IS NULL) = (idem_hash IS NULL)) NOT VALID;
+	DROP CONSTRAINT build_project_check,
+	DROP CONSTRAINT build_pool_check,
+	DROP CONSTRAINT build_source_digest_check,
+	DROP CONSTRAINT build_token_hash_check,
+	DROP CONSTRAINT build_state,
+	DROP CONSTRAINT build_lease,
+	DROP CONSTRAINT build_finished,
+	DROP CONSTRAINT build_claimable,
+	DROP CONSTRAINT build_held,
+	DROP CONSTRAINT build_token,
+	DROP CONSTRAINT build_attempts,
+	DROP CONSTRAINT build_started,
+	DROP CONSTRAINT build_worker,
+	DROP CONSTRAINT build_avoid,
+	DROP CONSTRAINT build_source,
+	DROP CONSTRAINT build_expiry;
 
--- What waits for its class and must be admitted after that, or waits for its time.
-CREATE INDEX build_unknown ON {schema}build (rank, id) WHERE state = 0 AND class_id = 0;
+ALTER TABLE {schema}attempt
+	DROP CONSTRAINT attempt_epoch_check,
+	DROP CONSTRAINT attempt_outcome_check,
+	DROP CONSTRAINT attempt_result_check,
+	DROP CONSTRAINT attempt_worker_check,
+	DROP CONSTRAINT attempt_log_sha256_check;
+
+ALTER TABLE {schema}log_head
+	DROP CONSTRAINT log_head_epoch_check,
+	DROP CONSTRAINT log_head_length_check,
+	DROP CONSTRAINT log_head_check;
+
+-- What is found by other indexes as well.
+DROP INDEX {schema}build_cancelling;
+DROP INDEX {schema}build_unclassed;
+
+-- What waits for its class: null if it is queued as soon as that is known, 0 if it must be admitted then, or waits for its time.
+CREATE INDEX build_unclassed ON {schema}build (rank, id) WHERE state = 0 AND (class_id IS NULL OR class_id = 0);
 -- What waits to be admitted, by lanes. In a lane what can be admitted is found without a walk over classes that nobody serves.
 CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, class_id, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
 -- What uses up limits, and the windows of fair pools.
