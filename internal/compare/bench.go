@@ -45,6 +45,7 @@ var suites = []suite{
 	{name: "snapshot", run: runSnapshot, runs: 1},
 	{name: "limits", run: runLimits, runs: 1},
 	{name: "fair", run: runFair, runs: 3},
+	{name: "million", run: runMillion, runs: 1},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

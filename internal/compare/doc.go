@@ -39,6 +39,8 @@
 //     killed. What runs is counted by what they tell and by what is stored.
 //   - fair: how soon a small project's builds are claimed beside a large one's, and
 //     how exactly weights are kept.
+//   - million: lists and statistics of a million builds that have ended, and what
+//     claims cost while most of them are deleted.
 //
 // They print figure, value, limit, and whether the limit was kept. The suite all
 // is all of them in order, each on a server of its own.
