@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -141,16 +140,12 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 		s.refuse(ctx, m, m.Ref, err)
 		return
 	}
-	if err := s.mayFinish(ctx, queue.AttemptID(m.Ref)); err != nil {
-		s.refuse(ctx, m, m.Ref, err)
-		return
-	}
 	reason := string(m.Reason)
 	if m.Partial {
 		reason = strings.TrimPrefix(reason+"; "+string(m.PartialReason), "; ")
 	}
 	state, err := s.hub.queue.Finish(ctx, queue.Completion{
-		AttemptID: queue.AttemptID(m.Ref), Outcome: outcome, Reason: reason, ExitCode: m.ExitCode, Signal: m.Signal,
+		AttemptID: queue.AttemptID(m.Ref), Session: s.id, Outcome: outcome, Reason: reason, ExitCode: m.ExitCode, Signal: m.Signal,
 		LogLength: m.LogLen, LogSHA256: m.LogSHA256, LogPartial: m.Partial,
 	})
 	if err != nil {
@@ -161,24 +156,6 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	s.forget(queue.AttemptID(m.Ref))
 	s.hub.claims.Ring() // a slot is free
 	s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
-}
-
-// mayFinish refuses the report of an attempt that runs on another worker. One that does not run any more is left to the queue, which
-// tells a report that it has already from one that comes too late.
-func (s *session) mayFinish(ctx context.Context, id queue.AttemptID) error {
-	if s.holds(id) {
-		return nil
-	}
-	switch lease, err := s.hub.queue.Lease(ctx, id); {
-	case errors.Is(err, queue.ErrStaleLease):
-		return nil
-	case err != nil:
-		return err
-	case lease.Worker != s.worker:
-		return fmt.Errorf("%w: it is the lease of another worker", queue.ErrStaleLease)
-	default:
-		return nil
-	}
 }
 
 // refuse tells the worker that what it asked for did not happen. Only a stale lease is final; the worker asks again otherwise.

@@ -53,6 +53,7 @@ var problems = []struct {
 	{ErrBlobTooLarge, http.StatusRequestEntityTooLarge, "too_large", "The content is too large."},
 	{ErrBlobMismatch, http.StatusUnprocessableEntity, "digest_mismatch", "The content does not match its size or digest."},
 	{ErrNoSpace, http.StatusInsufficientStorage, "no_space", "The storage is full."},
+	{queue.ErrQuota, http.StatusInsufficientStorage, "quota_exceeded", "The project has no room for that."},
 	{queue.ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The service cannot answer at the moment; try again."},
 	{ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The service cannot answer at the moment; try again."},
 	// A context that ended there did not end here: these two do not come out of the wire again.

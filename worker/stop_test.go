@@ -98,7 +98,9 @@ func TestBusy(t *testing.T) {
 	t.Parallel()
 	const builds = 200
 	w := newWorld(t)
-	c := w.controller(func(o *worker.HubOptions) { o.Heartbeat, o.Lease = time.Second, 1500*time.Millisecond })
+	patience := quickQueue // for all that goes on at once on a machine that may be busy
+	patience.OfferTimeout, patience.Grace, patience.ControllerTTL = patient, 2*time.Minute, time.Minute
+	c := w.controllerOn(patience, func(o *worker.HubOptions) { o.Heartbeat, o.Lease, o.ReadTimeout = time.Second, patient, patient })
 	for _, slots := range []int{3, 150} {
 		quit := w.agent("one", succeed, func(o *worker.AgentOptions) { o.Slots = slots }, c.server.URL)
 		var ids []queue.ID

@@ -132,6 +132,8 @@ func (h *Hub) putArtifact(w http.ResponseWriter, r *http.Request) error {
 		if err := h.blobs.Put(r.Context(), lease.Project, digest, a.Size, body); body.broken {
 			return errIncomplete
 		} else if err != nil {
+			// The project has its room back; who sends the artifact again reserves it again.
+			_ = h.queue.ReleaseArtifact(r.Context(), lease.AttemptID, a.Name)
 			return fmt.Errorf("store artifact of %s: %w", lease.Build, err)
 		}
 		// The lease may have ended while the bytes came: the row is fenced, and the token is asked for again.

@@ -297,7 +297,7 @@ func TestProblemsSurviveTheWire(t *testing.T) {
 	for _, sentinel := range []error{
 		queue.ErrInvalid, queue.ErrNotFound, queue.ErrStaleLease, queue.ErrFinished, queue.ErrConflict, queue.ErrGap,
 		worker.ErrUnauthorized, worker.ErrForbidden, worker.ErrUnavailable, worker.ErrBlobNotFound, worker.ErrBlobTooLarge,
-		worker.ErrBlobMismatch, worker.ErrNoSpace,
+		worker.ErrBlobMismatch, worker.ErrNoSpace, queue.ErrQuota,
 	} {
 		var sent bytes.Buffer
 		problem := worker.ProblemFor(fmt.Errorf("/secret/path: %w", sentinel))
