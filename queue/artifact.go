@@ -38,7 +38,8 @@ func CheckArtifactName(name string) error {
 // ReserveArtifact notes that a running attempt is about to upload an artifact. If the result is Committed, the same bytes
 // are there already and need not be sent.
 //
-// Errors: [ErrInvalid]; [ErrStaleLease]; [ErrConflict] if the attempt has that name with other content.
+// Errors: [ErrInvalid]; [ErrStaleLease]; [ErrConflict] if the attempt has that name with other content; [ErrQuota] if the project would
+// have more than its quota, see [Queue.ChangeProject].
 func (q *Queue) ReserveArtifact(ctx context.Context, a NewArtifact) (Artifact, error) {
 	if err := CheckArtifactName(a.Name); err != nil {
 		return Artifact{}, wrap("reserve artifact", a.Build, err)
@@ -59,6 +60,17 @@ func (q *Queue) CommitArtifact(ctx context.Context, id AttemptID, name string) (
 	}
 	row, err := q.backend.CommitArtifact(ctx, id, name, time.Time{})
 	return row, wrap("commit artifact", id.Build, err)
+}
+
+// ReleaseArtifact takes back a reservation whose bytes will not come, so that the project has the room again. It does nothing if there is
+// none of that name, or if it is committed. Reservations of attempts that have ended are taken back without it.
+//
+// Errors: [ErrInvalid]; [ErrStaleLease].
+func (q *Queue) ReleaseArtifact(ctx context.Context, id AttemptID, name string) error {
+	if err := CheckArtifactName(name); err != nil {
+		return wrap("release artifact", id.Build, err)
+	}
+	return wrap("release artifact", id.Build, q.backend.ReleaseArtifact(ctx, id, name, time.Time{}))
 }
 
 // Artifacts returns the committed artifacts of an attempt, ordered by name. An epoch of zero stands for the newest attempt.

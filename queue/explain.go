@@ -40,6 +40,8 @@ type Explanation struct {
 	// Verdicts are about a pending build: one for each requirement that the build has. A build that has ended, or that a worker
 	// has, has none.
 	Verdicts []Verdict
+	// Facts are what the verdicts were made of, for programs.
+	Facts Circumstances
 	// Position is the build's place in the queue of its class, 1 if it is next; 0 if it is not queued. Beyond [MaxCount] it is not counted.
 	Position int
 }
@@ -71,7 +73,7 @@ func (q *Queue) Explain(ctx context.Context, project string, id ID) (Explanation
 }
 
 func (c *Circumstances) explain() Explanation {
-	e := Explanation{Build: c.Build}
+	e := Explanation{Build: c.Build, Facts: *c}
 	if c.Build.State != Pending {
 		return e
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/slipway-build/slipway/queue"
@@ -78,6 +79,21 @@ func TestErrorsAreWrappedOnce(t *testing.T) {
 		{"reserve artifact", id.Build, queue.ErrInvalid, second(f.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: id, Name: "a", Size: -1}))},
 		{"commit artifact", id.Build, queue.ErrNotFound, second(f.CommitArtifact(ctx, id, "a"))},
 		{"commit artifact", id.Build, queue.ErrInvalid, second(f.CommitArtifact(ctx, id, "\x00"))},
+		{"release artifact", id.Build, queue.ErrStaleLease, f.ReleaseArtifact(ctx, stale, "a")},
+		{"release artifact", id.Build, queue.ErrInvalid, f.ReleaseArtifact(ctx, id, "")},
+		{"retry", id.Build, queue.ErrConflict, second(f.Retry(ctx, "project", id.Build))},
+		{"explain", unknown, queue.ErrNotFound, second(f.Explain(ctx, "project", unknown))},
+		{"explain", unknown, queue.ErrInvalid, second(f.Explain(ctx, "A", unknown))},
+		{"find line", id.Build, queue.ErrInvalid, second(f.FindLine(ctx, "project", id, 0))},
+		{"stats", queue.ID{}, queue.ErrInvalid, second(f.Stats(ctx, "A", time.Now(), time.Now()))},
+		{"stats", queue.ID{}, queue.ErrInvalid, second(f.Stats(ctx, "", time.Now(), time.Now().Add(-24*time.Hour)))},
+		{"change pool", queue.ID{}, queue.ErrInvalid, f.ChangePool(ctx, "A", queue.PoolChange{})},
+		{"change pool", queue.ID{}, queue.ErrInvalid, f.ChangePool(ctx, "a", queue.PoolChange{Weights: map[string]int{"p": -1}})},
+		{"change project", queue.ID{}, queue.ErrInvalid, f.ChangeProject(ctx, "a", queue.ProjectChange{ArtifactQuota: new(int64(-1))})},
+		{"set limit", queue.ID{}, queue.ErrInvalid, f.SetLimit(ctx, "a", "", 1)},
+		{"set limit", queue.ID{}, queue.ErrInvalid, f.SetLimit(ctx, "a", "key", queue.MaxLimit+1)},
+		{"limits", queue.ID{}, queue.ErrInvalid, second(f.Limits(ctx, "a", "", 0))},
+		{"projects", queue.ID{}, queue.ErrInvalid, second(f.Projects(ctx, "", queue.MaxPage+1))},
 		{"artifacts", unknown, queue.ErrNotFound, second(f.Artifacts(ctx, "project", queue.AttemptID{Build: unknown}))},
 		{"artifacts", id.Build, queue.ErrInvalid, second(f.Artifacts(ctx, "project", queue.AttemptID{Build: id.Build, Epoch: -1}))},
 		{"open session", queue.ID{}, queue.ErrInvalid, second(f.OpenSession(ctx, queue.NewSession{}))},
@@ -121,6 +137,17 @@ func TestBackendErrorsReachTheCaller(t *testing.T) {
 		"ReadLog":         second(f.ReadLog(ctx, "project", id, 0, 1)),
 		"ReserveArtifact": second(f.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: id, Name: "a"})),
 		"CommitArtifact":  second(f.CommitArtifact(ctx, id, "a")),
+		"ReleaseArtifact": f.ReleaseArtifact(ctx, id, "a"),
+		"Explain":         second(f.Explain(ctx, "project", id.Build)),
+		"Retry":           second(f.Retry(ctx, "project", id.Build)),
+		"Wait":            second(f.Wait(ctx, "project", id.Build)),
+		"Stats":           second(f.Stats(ctx, "", time.Now(), time.Now())),
+		"ChangePool":      f.ChangePool(ctx, "a", queue.PoolChange{Paused: new(true)}),
+		"Pools":           second(f.Pools(ctx)),
+		"ChangeProject":   f.ChangeProject(ctx, "a", queue.ProjectChange{Paused: new(true)}),
+		"Projects":        second(f.Projects(ctx, "", 1)),
+		"SetLimit":        f.SetLimit(ctx, "a", "key", 1),
+		"Limits":          second(f.Limits(ctx, "a", "", 1)),
 		"Artifacts":       second(f.Artifacts(ctx, "project", id)),
 		"Claim":           second(f.Claim(ctx, []queue.Idle{{Session: s, Slots: 1}})),
 		"Beat":            second(f.Beat(ctx)),
