@@ -1,6 +1,7 @@
 package sqlqueue
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -66,4 +67,59 @@ func (r *Reader) head(ctx context.Context, id queue.AttemptID) (length int64, cu
 		return 0, false, nil
 	}
 	return length, cut, err
+}
+
+// A LogHead is how much of a log is stored.
+type LogHead struct {
+	Length int64
+	Lines  int64 // newlines
+	Cut    bool
+}
+
+// A LogPart is a piece of a log that is stored as it is.
+type LogPart struct {
+	Start int64
+	Data  []byte // may be empty if Cut
+	// Cut says that nothing comes after it.
+	Cut bool
+}
+
+var newline = []byte{'\n'}
+
+// Newlines returns how many newlines the part has.
+func (p *LogPart) Newlines() int64 { return int64(bytes.Count(p.Data, newline)) }
+
+// Begun returns how many lines the part is of, the last one included if it has no end.
+func (p *LogPart) Begun() int64 {
+	n := p.Newlines()
+	if len(p.Data) > 0 && p.Data[len(p.Data)-1] != '\n' {
+		n++
+	}
+	return n
+}
+
+// Next returns the part of a chunk that is to be stored at the end of the log, false if there is none: it is stored already, or begins
+// after the end, or the log is cut. Of what is beyond the limit it keeps nothing, to the byte, and then it cuts the log.
+func (h LogHead) Next(chunk queue.LogChunk, limit queue.LogLimit) (LogPart, bool) {
+	known := h.Length - chunk.Offset
+	if h.Cut || known < 0 || known >= int64(len(chunk.Data)) {
+		return LogPart{}, false
+	}
+	rest := chunk.Data[known:]
+	fits := rest[:max(0, min(int64(len(rest)), limit.Bytes-h.Length))]
+	fits = fits[:firstLines(fits, limit.Lines-h.Lines)]
+	return LogPart{Start: h.Length, Data: fits, Cut: len(fits) < len(rest)}, true
+}
+
+// firstLines returns how many of the bytes come up to the n-th newline, which are all if there are fewer.
+func firstLines(data []byte, n int64) int {
+	var end int
+	for ; n > 0; n-- {
+		i := bytes.IndexByte(data[end:], '\n')
+		if i < 0 {
+			return len(data)
+		}
+		end += i + 1
+	}
+	return end
 }

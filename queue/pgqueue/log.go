@@ -2,63 +2,135 @@ package pgqueue
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// appendLogsSQL moves the heads of logs and stores what is new behind where they were.
+// appendLogsSQL stores parts of logs that begin where the logs end and do not take them beyond the limit, or that were made for them as
+// they are and cut them. It returns every log that may be written to, as it is then, and whether its part was stored.
 //
 // An open head is the fence: whatever ends an attempt closes its head in the same statement. Only an attempt that has no head yet
 // is fenced by its build's row, locked so that no end can slip in before the head is there. Those rows are locked before
-// any head, and both in order of id, like the statements that end attempts do it.
+// any head, and both in order of id, like the statements that end attempts do it. If another made the head meanwhile, the log is left out.
 //
-// The upsert compares with the newest head, whoever wrote it and whenever, and has it remember in tail where the new bytes
-// belong, since it can return nothing else of the row as it was. For a log that has no head and would begin with a gap
-// it proposes an empty one.
+// Whatever version of this package another program has, it compares with the length: tail is of version 1, and not used any more.
 const appendLogsSQL = `
-WITH chunk AS MATERIALIZED (
-	SELECT i.build_id, i.epoch, i.start, i.data, octet_length(i.data) AS size,
+WITH part AS MATERIALIZED (
+	SELECT i.*, octet_length(i.data) AS size,
 		(SELECT h.epoch FROM {schema}log_head h WHERE h.build_id = i.build_id AND h.epoch = i.epoch) IS NOT NULL AS known
-	FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[]) AS i(build_id, epoch, start, data)
-), begun AS MATERIALIZED (
+	FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bigint[], $7::boolean[])
+		AS i(build_id, epoch, start, data, newlines, begun, cut)
+), fresh AS MATERIALIZED (
 	SELECT b.id, b.epoch
-	FROM chunk c JOIN {schema}build b ON b.id = c.build_id AND b.epoch = c.epoch
-	WHERE NOT c.known AND b.id = ANY(ARRAY(SELECT n.build_id FROM chunk n WHERE NOT n.known)) AND b.state IN ({running}, {cancelling})
+	FROM part p JOIN {schema}build b ON b.id = p.build_id AND b.epoch = p.epoch
+	WHERE NOT p.known AND b.id = ANY(ARRAY(SELECT n.build_id FROM part n WHERE NOT n.known)) AND b.state IN ({running}, {cancelling})
 	ORDER BY b.id FOR SHARE OF b
-), head AS (
-	INSERT INTO {schema}log_head AS h (build_id, epoch, length, tail)
-	SELECT c.build_id, c.epoch, CASE WHEN p.stores THEN c.start + c.size ELSE 0 END, CASE WHEN p.stores THEN c.start ELSE -1 END
-	FROM chunk c CROSS JOIN LATERAL (SELECT c.size > 0 AND (c.known OR c.start = 0) AS stores) p
-	WHERE c.known OR (c.build_id, c.epoch) IN (SELECT id, epoch FROM begun)
-	ORDER BY c.build_id, c.epoch
-	ON CONFLICT (build_id, epoch) DO UPDATE SET
-		length = CASE WHEN excluded.tail <= h.length THEN greatest(h.length, excluded.length) ELSE h.length END,
-		tail = CASE WHEN excluded.tail <= h.length AND h.length < excluded.length THEN h.length ELSE -1 END
-	WHERE NOT h.closed
-	RETURNING h.build_id, h.epoch, h.length, h.tail
+), head AS MATERIALIZED (
+	SELECT h.build_id, h.epoch, h.length, h.lines, h.cut
+	FROM part p JOIN {schema}log_head h ON h.build_id = p.build_id AND h.epoch = p.epoch
+	WHERE h.build_id = ANY($1::uuid[]) AND NOT h.closed AND (SELECT count(*) FROM fresh) >= 0
+	ORDER BY h.build_id, h.epoch FOR NO KEY UPDATE OF h
+), log AS MATERIALIZED (
+	SELECT l.*, p.known, p.start, p.data, p.size, p.newlines, p.cut AS cuts, p.start = l.length AND NOT l.cut
+		AND (p.cut OR p.size > 0 AND l.length + p.size <= $8::bigint AND l.lines + p.begun <= $9::bigint) AS stores
+	FROM (SELECT * FROM head UNION ALL SELECT f.id, f.epoch, 0, 0, false FROM fresh f) l
+	JOIN part p ON p.build_id = l.build_id AND p.epoch = l.epoch
+), moved AS (
+	UPDATE {schema}log_head h SET length = l.length + l.size, lines = l.lines + l.newlines, cut = l.cuts
+	FROM log l
+	WHERE l.known AND l.stores AND h.build_id = l.build_id AND h.epoch = l.epoch AND h.build_id = ANY($1::uuid[])
+	RETURNING h.build_id, h.epoch, h.length, h.lines, h.cut
+), made AS (
+	INSERT INTO {schema}log_head AS h (build_id, epoch, length, lines, cut)
+	SELECT l.build_id, l.epoch, CASE WHEN l.stores THEN l.size ELSE 0 END, CASE WHEN l.stores THEN l.newlines ELSE 0 END, l.stores AND l.cuts
+	FROM log l WHERE NOT l.known ORDER BY l.build_id, l.epoch
+	ON CONFLICT (build_id, epoch) DO NOTHING
+	RETURNING h.build_id, h.epoch, h.length, h.lines, h.cut
+), done AS (
+	SELECT * FROM moved UNION ALL SELECT * FROM made
 ), stored AS (
 	INSERT INTO {schema}log_chunk (build_id, epoch, start, data)
-	SELECT h.build_id, h.epoch, h.tail, substring(c.data FROM (h.tail - c.start + 1)::int)
-	FROM head h JOIN chunk c ON c.build_id = h.build_id AND c.epoch = h.epoch
-	WHERE h.tail >= 0
+	SELECT l.build_id, l.epoch, l.start, l.data
+	FROM log l JOIN done d ON d.build_id = l.build_id AND d.epoch = l.epoch
+	WHERE l.stores AND l.size > 0
 )
-SELECT build_id, epoch, length FROM head`
+SELECT d.build_id, d.epoch, d.length, d.lines, d.cut, l.stores FROM done d JOIN log l ON l.build_id = d.build_id AND l.epoch = d.epoch
+UNION ALL
+SELECT l.build_id, l.epoch, l.length, l.lines, l.cut, false FROM log l WHERE l.known AND NOT l.stores`
 
-// AppendLogs implements [queue.Logs].
-func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
-	var c attempts
-	starts, data := make([]int64, len(chunks)), make([][]byte, len(chunks))
-	for i, chunk := range chunks {
-		c.add(chunk.AttemptID)
-		starts[i], data[i] = chunk.Offset, append([]byte{}, chunk.Data...)
+// AppendLogs implements [queue.Logs]. Chunks that begin where their logs end, which is the rule, take one statement for all of them. The
+// others take another, once it is known where the logs end; so does what seems to be stale, because its log may just have begun.
+func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	parts := make(map[queue.AttemptID]sqlqueue.LogPart, len(chunks))
+	for _, c := range chunks {
+		parts[c.AttemptID] = sqlqueue.LogPart{Start: c.Offset, Data: c.Data}
 	}
-	return collect(ctx, b, func(row pgx.CollectableRow) (l queue.LogLength, err error) {
-		err = row.Scan((*[16]byte)(&l.Build), &l.Epoch, &l.Length)
-		return l, err
-	}, b.sql.appendLogs, c.builds, c.epochs, starts, data)
+	lengths := make([]queue.LogLength, 0, len(chunks))
+	for first := true; len(parts) > 0; first = false {
+		logs, err := b.appendParts(ctx, parts, limit)
+		if err != nil {
+			return nil, err
+		}
+		again := make(map[queue.AttemptID]sqlqueue.LogPart)
+		for _, c := range chunks {
+			part, asked := parts[c.AttemptID]
+			log, known := logs[c.AttemptID]
+			switch {
+			case !asked:
+			case !known && first:
+				again[c.AttemptID] = part
+			case known && !log.stored:
+				if part, more := log.Next(c, limit); more {
+					again[c.AttemptID] = part
+					continue
+				}
+				fallthrough
+			case known:
+				lengths = append(lengths, queue.LogLength{AttemptID: c.AttemptID, Length: log.Length, Cut: log.Cut})
+			}
+		}
+		parts = again
+	}
+	return lengths, nil
+}
+
+// An appended is a log after its part was to be stored, and whether that was done.
+type appended struct {
+	sqlqueue.LogHead
+	stored bool
+}
+
+func (b *Backend) appendParts(
+	ctx context.Context, parts map[queue.AttemptID]sqlqueue.LogPart, limit queue.LogLimit,
+) (map[queue.AttemptID]appended, error) {
+	var ids attempts
+	var starts, newlines, begun []int64
+	var data [][]byte
+	var cuts []bool
+	for id, p := range parts {
+		ids.add(id)
+		starts, newlines, begun = append(starts, p.Start), append(newlines, p.Newlines()), append(begun, p.Begun())
+		if p.Data == nil {
+			p.Data = []byte{} // null it would be
+		}
+		data, cuts = append(data, p.Data), append(cuts, p.Cut)
+	}
+	logs := make(map[queue.AttemptID]appended, len(parts))
+	_, err := collect(ctx, b, func(row pgx.CollectableRow) (_ struct{}, err error) {
+		var id queue.AttemptID
+		var log appended
+		err = row.Scan((*[16]byte)(&id.Build), &id.Epoch, &log.Length, &log.Lines, &log.Cut, &log.stored)
+		logs[id] = log
+		return struct{}{}, err
+	}, b.sql.appendLogs, ids.builds, ids.epochs, starts, data, newlines, begun, cuts, limit.Bytes, limit.Lines)
+	return logs, err
 }
 
 // ReadLog implements [queue.Logs].
@@ -67,4 +139,48 @@ func (b *Backend) ReadLog(ctx context.Context, project string, id queue.AttemptI
 	defer cancel()
 	page, err := b.reader.ReadLog(ctx, project, id, offset, max)
 	return page, explain(err)
+}
+
+const closedLogsSQL = `
+WITH picked AS MATERIALIZED (
+	SELECT z.build_id, z.epoch FROM (
+		SELECT h.build_id, h.epoch FROM {schema}log_head h
+		WHERE h.closed AND NOT h.archived AND h.length > 0 AND (h.archiving_until IS NULL OR h.archiving_until <= {now})
+		ORDER BY h.build_id, h.epoch LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+	LIMIT $2
+), held AS (
+	UPDATE {schema}log_head h SET archiving_until = {now} + $3::bigint * interval '1 microsecond'
+	FROM picked p
+	WHERE h.build_id = p.build_id AND h.epoch = p.epoch AND h.build_id = ANY(ARRAY(SELECT build_id FROM picked))
+	RETURNING h.build_id, h.epoch, h.length
+)
+SELECT h.build_id, h.epoch, b.project, h.length
+FROM held h JOIN {schema}build b ON b.id = h.build_id AND b.id = ANY(ARRAY(SELECT build_id FROM picked))`
+
+// ClosedLogs implements [queue.Logs]. It returns at most 512.
+func (b *Backend) ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]queue.ClosedLog, error) {
+	return collect(ctx, b, func(row pgx.CollectableRow) (l queue.ClosedLog, err error) {
+		err = row.Scan((*[16]byte)(&l.Build), &l.Epoch, &l.Project, &l.Length)
+		return l, err
+	}, b.sql.closedLogs, present(now), max, hold.Microseconds())
+}
+
+const archiveLogSQL = `
+WITH head AS MATERIALIZED (
+	SELECT h.archived FROM {schema}log_head h WHERE h.build_id = $1 AND h.epoch = $2 AND h.closed FOR NO KEY UPDATE
+), noted AS (
+	UPDATE {schema}log_head h SET archived = true, archiving_until = NULL
+	FROM head l WHERE h.build_id = $1 AND h.epoch = $2 AND NOT l.archived
+), dropped AS (
+	DELETE FROM {schema}log_chunk c USING head WHERE c.build_id = $1 AND c.epoch = $2
+)
+SELECT archived FROM head`
+
+// ArchiveLog implements [queue.Logs].
+func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
+	heads, err := collect(ctx, b, pgx.RowTo[bool], b.sql.archiveLog, uuid(id.Build), id.Epoch)
+	if err == nil && len(heads) == 0 {
+		err = fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
+	}
+	return err
 }

@@ -23,8 +23,9 @@ type statements struct {
 	leases, cancels, lease            string
 	lockSession, lockLeases, adopt    string
 	takeBackUnheld, reports           string
-	appendLogs                        string
-	reserve, commit                   string
+	appendLogs, closedLogs            string
+	archiveLog                        string
+	reserve, commit, releaseArtifact  string
 	settle, retire, unreserve         string
 	forgetKeys, fold                  string
 	takeLock, admit                   string
@@ -56,8 +57,8 @@ func expand(names sqlqueue.Names) statements {
 		leases: x(leasesSQL), cancels: x(cancelsSQL), lease: x(leaseSQL),
 		lockSession: x(lockSessionSQL), lockLeases: x(lockLeasesSQL), adopt: x(adoptSQL),
 		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),
-		appendLogs: x(appendLogsSQL),
-		reserve:    x(reserveSQL), commit: x(commitSQL),
+		appendLogs: x(appendLogsSQL), closedLogs: x(closedLogsSQL), archiveLog: x(archiveLogSQL),
+		reserve: x(reserveSQL), commit: x(commitSQL), releaseArtifact: x(releaseArtifactSQL),
 		settle: x(settleSQL), retire: x(retireSQL), unreserve: x(unreserveSQL), forgetKeys: x(forgetKeysSQL), fold: x(foldSQL),
 		takeLock: takeLockSQL, admit: x(admitSQL),
 		changePool: x(changePoolSQL), changeWeights: x(changeWeightsSQL), holdPool: x(holdPoolSQL), pools: x(poolsSQL),
