@@ -16,7 +16,8 @@ import (
 // nothing was finished, and the transaction can go on, unless ctx has ended: then SQLite may have rolled it back.
 //
 // tx must belong to the database of q, whose backend must be a [*Backend], and it must be a transaction, begun with the write lock, as
-// [Open] sees to: one that has read before it writes fails when somebody else has written meanwhile.
+// [Open] sees to: one that has read before it writes fails when somebody else has written meanwhile. A handler calls
+// [queue.Job.Completion] before it begins the transaction, because that stores the rest of the log, which would wait for the lock.
 func Finish(ctx context.Context, q *queue.Queue, tx bun.IConn, ends ...queue.Completion) ([]queue.Finished, error) {
 	b, err := backendOf(q)
 	if err == nil {
