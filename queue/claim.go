@@ -60,7 +60,7 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 			demand[i].Reach = q.floors.of(demand[i].Class)
 		}
 		got, err := q.backend.Claim(ctx, demand, q.opts.OfferTimeout, time.Time{})
-		q.appetite.had(len(got))
+		q.appetite.learn(slots(demand), len(got))
 		claimed = append(claimed, got...)
 		if err != nil {
 			return claimed, err
@@ -83,13 +83,18 @@ func (q *Queue) heads(ctx context.Context, plan *plan, limit int) ([]Head, error
 	return q.backend.Probe(ctx, reaches, limit)
 }
 
-// An appetite is how many builds are asked for that may not be there: twice what was had the last time. So little is spent on finding
-// nothing, and a long queue is soon claimed in large batches.
-type appetite struct{ last atomic.Int64 }
+// An appetite is how many builds are asked for that may not be there: twice what was had when there were fewer than that the last time, or
+// when there was enough. So little is spent on finding nothing, and a long queue is soon claimed in large batches.
+type appetite struct{ had atomic.Int64 }
 
-func (a *appetite) next() int { return int(max(16, 2*a.last.Load())) }
+func (a *appetite) next() int { return int(max(16, 2*a.had.Load())) }
 
-func (a *appetite) had(n int) { a.last.Store(int64(n)) }
+// learn notes how many there were of those that were asked for.
+func (a *appetite) learn(asked, got int) {
+	if got < asked || int64(got) > a.had.Load() {
+		a.had.Store(int64(got))
+	}
+}
 
 // specPage bounds how many of the larger specs are read at once.
 const specPage = 16
