@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -14,40 +15,60 @@ const artifactColumns = `build_id, epoch, project, name, digest, size, committed
 
 var (
 	reserveSQL = statement(`
-INSERT INTO {schema}artifact (build_id, epoch, project, name, digest, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-ON CONFLICT (build_id, epoch, name) DO NOTHING`)
+INSERT INTO {schema}artifact (build_id, epoch, project, name, digest, size, created_at) VALUES (?1, ?2, ?4, ?3, ?5, ?6, ?7)
+RETURNING ` + artifactColumns)
 
 	artifactSQL = statement(`
 SELECT ` + artifactColumns + ` FROM {schema}artifact WHERE build_id = ?1 AND epoch = ?2 AND name = ?3`)
 
+	roomSQL = statement(`SELECT artifact_quota, artifact_bytes FROM {schema}project WHERE name = ?1`)
+
 	commitArtifactSQL = statement(`
 UPDATE {schema}artifact SET committed = 1 WHERE build_id = ?1 AND epoch = ?2 AND name = ?3
 RETURNING ` + artifactColumns)
+
+	releaseArtifactSQL = statement(`
+DELETE FROM {schema}artifact WHERE build_id = ?1 AND epoch = ?2 AND name = ?3 AND committed = 0`)
 )
 
-// ReserveArtifact implements [queue.Artifacts].
+// ReserveArtifact implements [queue.Artifacts]. What the artifacts of a project take of its quota is kept by triggers: see the migrations.
 func (b *Backend) ReserveArtifact(ctx context.Context, n queue.NewArtifact, now time.Time) (a queue.Artifact, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
 		l, err := c.leased(ctx, n.AttemptID)
 		if err != nil {
 			return err
 		}
-		_, err = c.exec(ctx, reserveSQL, n.Build[:], n.Epoch, l.project, n.Name, n.Digest[:], n.Size, c.now)
-		if err != nil {
-			return err
+		a, err = c.artifact(ctx, artifactSQL, n.Build[:], n.Epoch, n.Name)
+		switch {
+		case errors.Is(err, queue.ErrNotFound):
+			if err = c.room(ctx, l.project, n.Size); err == nil {
+				a, err = c.artifact(ctx, reserveSQL, n.Build[:], n.Epoch, n.Name, l.project, n.Digest[:], n.Size, c.now)
+			}
+		case err == nil && (a.Digest != n.Digest || a.Size != n.Size):
+			err = fmt.Errorf("artifact %q has other content: %w", n.Name, queue.ErrConflict)
 		}
-		if a, err = c.artifact(ctx, artifactSQL, n.AttemptID, n.Name); err != nil {
-			return err
-		}
-		if a.Digest != n.Digest || a.Size != n.Size {
-			return fmt.Errorf("artifact %q has other content: %w", n.Name, queue.ErrConflict)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return queue.Artifact{}, err
 	}
 	return a, nil
+}
+
+// room returns an error that wraps queue.ErrQuota if a project has no room for an artifact of that size.
+func (c *change) room(ctx context.Context, project string, size int64) error {
+	var quota, used int64
+	err := c.tx.QueryRowContext(ctx, roomSQL, project).Scan(&quota, &used)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if quota == 0 {
+		quota = math.MaxInt64
+	}
+	if size > quota-used {
+		return fmt.Errorf("project %q has %d bytes of artifacts and may have %d: %w", project, used, quota, queue.ErrQuota)
+	}
+	return nil
 }
 
 // CommitArtifact implements [queue.Artifacts].
@@ -58,10 +79,21 @@ func (b *Backend) CommitArtifact(
 		if _, err := c.leased(ctx, id); err != nil {
 			return err
 		}
-		a, err = c.artifact(ctx, commitArtifactSQL, id, name)
+		a, err = c.artifact(ctx, commitArtifactSQL, id.Build[:], id.Epoch, name)
 		return err
 	})
 	return a, err
+}
+
+// ReleaseArtifact implements [queue.Artifacts].
+func (b *Backend) ReleaseArtifact(ctx context.Context, id queue.AttemptID, name string, now time.Time) error {
+	return b.change(ctx, now, func(ctx context.Context, c *change) error {
+		if _, err := c.leased(ctx, id); err != nil {
+			return err
+		}
+		_, err := c.exec(ctx, releaseArtifactSQL, id.Build[:], id.Epoch, name)
+		return err
+	})
 }
 
 // leased returns the lease of an attempt, or an error that wraps queue.ErrStaleLease.
@@ -76,15 +108,15 @@ func (c *change) leased(ctx context.Context, id queue.AttemptID) (lease, error) 
 	return held[0], nil
 }
 
-// artifact runs a statement that returns one artifact.
-func (c *change) artifact(ctx context.Context, query string, id queue.AttemptID, name string) (queue.Artifact, error) {
+// artifact runs a statement that returns one artifact. queue.ErrNotFound if it returns none.
+func (c *change) artifact(ctx context.Context, query string, args ...any) (queue.Artifact, error) {
 	var a queue.Artifact
 	var sum []byte
 	var created int64
-	err := c.conn.Conn.QueryRowContext(ctx, query, id.Build[:], id.Epoch, name).
+	err := c.tx.QueryRowContext(ctx, query, args...).
 		Scan(scanID(&a.Build), &a.Epoch, &a.Project, &a.Name, &sum, &a.Size, &a.Committed, &created)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("artifact %q: %w", name, queue.ErrNotFound)
+		err = fmt.Errorf("artifact: %w", queue.ErrNotFound)
 	}
 	if err != nil {
 		return queue.Artifact{}, err

@@ -2,24 +2,33 @@ package sqlitequeue
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"strings"
 	"time"
 
+	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// growth is an element of the list that growSQL reads: a log and its new length.
+// growth is an element of the list that growSQL reads: a log and what is stored of it now.
 type growth struct {
 	Build  queue.ID `json:"id"`
 	Epoch  int64    `json:"epoch"`
 	Length int64    `json:"length"`
+	Lines  int64    `json:"lines"`
+	Cut    bool     `json:"cut"`
 }
 
 var (
+	headsSQL = statement(`
+SELECT f.id, f.epoch, coalesce(h.length, 0), coalesce(h.lines, 0), coalesce(h.cut, 0)
+FROM (SELECT b.id, b.epoch ` + fence + `) AS f LEFT JOIN {schema}log_head AS h ON h.build_id = f.id AND h.epoch = f.epoch`)
+
 	growSQL = statement(`
-INSERT INTO {schema}log_head (build_id, epoch, length)
-SELECT unhex(value->>'id', '-'), value->>'epoch', value->>'length' FROM json_each(?1) WHERE true
-ON CONFLICT (build_id, epoch) DO UPDATE SET length = excluded.length`)
+INSERT INTO {schema}log_head (build_id, epoch, length, lines, cut)
+SELECT unhex(value->>'id', '-'), value->>'epoch', value->>'length', value->>'lines', value->>'cut' FROM json_each(?1) WHERE true
+ON CONFLICT (build_id, epoch) DO UPDATE SET length = excluded.length, lines = excluded.lines, cut = excluded.cut`)
 
 	chunkSQL = names.Expand(`INSERT INTO {schema}log_chunk (build_id, epoch, start, data) VALUES `)
 )
@@ -29,7 +38,7 @@ const maxChunkRows = 1000
 
 // AppendLogs implements [queue.Logs].
 func (b *Backend) AppendLogs(
-	ctx context.Context, chunks []queue.LogChunk, _ queue.LogLimit, now time.Time,
+	ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, now time.Time,
 ) (lengths []queue.LogLength, err error) {
 	ids := make([]queue.AttemptID, len(chunks))
 	byID := make(map[queue.AttemptID]queue.LogChunk, len(chunks))
@@ -37,20 +46,27 @@ func (b *Backend) AppendLogs(
 		ids[i], byID[chunk.AttemptID] = chunk.AttemptID, chunk
 	}
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		held, err := c.fence(ctx, ids...)
+		heads, err := c.heads(ctx, ids)
 		if err != nil {
 			return err
 		}
 		var grown []growth
 		var added []queue.LogChunk
-		for _, l := range held {
-			length := l.log
-			if rest, ok := beyond(byID[l.AttemptID], length); ok {
-				length += int64(len(rest.Data))
-				added = append(added, rest)
-				grown = append(grown, growth{Build: l.Build, Epoch: l.Epoch, Length: length})
+		for _, id := range ids {
+			head, leased := heads[id]
+			if !leased {
+				continue
 			}
-			lengths = append(lengths, queue.LogLength{AttemptID: l.AttemptID, Length: length})
+			if part, more := head.Next(byID[id], limit); more {
+				head.Length += int64(len(part.Data))
+				head.Lines += part.Newlines()
+				head.Cut = part.Cut
+				grown = append(grown, growth{Build: id.Build, Epoch: id.Epoch, Length: head.Length, Lines: head.Lines, Cut: head.Cut})
+				if len(part.Data) > 0 {
+					added = append(added, queue.LogChunk{AttemptID: id, Offset: part.Start, Data: part.Data})
+				}
+			}
+			lengths = append(lengths, queue.LogLength{AttemptID: id, Length: head.Length, Cut: head.Cut})
 		}
 		return c.grow(ctx, grown, added)
 	})
@@ -60,14 +76,21 @@ func (b *Backend) AppendLogs(
 	return lengths, nil
 }
 
-// beyond returns the part of a chunk that follows a log of that length, false if there is none.
-func beyond(chunk queue.LogChunk, length int64) (queue.LogChunk, bool) {
-	known := length - chunk.Offset
-	if known < 0 || known >= int64(len(chunk.Data)) {
-		return queue.LogChunk{}, false
+// heads returns what is stored of the logs of those of the attempts that are leased.
+func (c *change) heads(ctx context.Context, ids []queue.AttemptID) (map[queue.AttemptID]sqlqueue.LogHead, error) {
+	arg, err := list(ids)
+	if err != nil {
+		return nil, err
 	}
-	chunk.Offset, chunk.Data = length, chunk.Data[known:]
-	return chunk, true
+	heads := make(map[queue.AttemptID]sqlqueue.LogHead, len(ids))
+	err = c.each(ctx, func(rows *sql.Rows) error {
+		var id queue.AttemptID
+		var head sqlqueue.LogHead
+		err := rows.Scan(scanID(&id.Build), &id.Epoch, &head.Length, &head.Lines, &head.Cut)
+		heads[id] = head
+		return err
+	}, headsSQL, arg)
+	return heads, err
 }
 
 // grow stores new ends of logs.
@@ -103,4 +126,53 @@ func (b *Backend) ReadLog(
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
 	return b.reader.ReadLog(ctx, project, id, offset, limit)
+}
+
+var (
+	closedLogsSQL = statement(`
+UPDATE {schema}log_head AS h SET archiving_until = ?1 + ?2
+WHERE (h.build_id, h.epoch) IN (
+	SELECT l.build_id, l.epoch FROM {schema}log_head AS l
+	WHERE l.closed = 1 AND l.archived = 0 AND l.length > 0 AND (l.archiving_until IS NULL OR l.archiving_until <= ?1)
+	ORDER BY l.build_id, l.epoch LIMIT ?3)
+RETURNING h.build_id, h.epoch, h.length, (SELECT b.project FROM {schema}build AS b WHERE b.id = h.build_id)`)
+
+	// A log that was never written to may have no head.
+	archiveLogSQL = statement(`
+INSERT INTO {schema}log_head (build_id, epoch, length, closed, archived)
+SELECT a.build_id, a.epoch, 0, 1, 1 FROM {schema}attempt AS a WHERE a.build_id = ?1 AND a.epoch = ?2
+ON CONFLICT (build_id, epoch) DO UPDATE SET archived = 1, archiving_until = NULL`)
+
+	dropChunksSQL = statement(`DELETE FROM {schema}log_chunk WHERE build_id = ?1 AND epoch = ?2`)
+)
+
+// ClosedLogs implements [queue.Logs].
+func (b *Backend) ClosedLogs(ctx context.Context, limit int, hold time.Duration, now time.Time) (logs []queue.ClosedLog, err error) {
+	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+		return c.each(ctx, func(rows *sql.Rows) error {
+			var l queue.ClosedLog
+			err := rows.Scan(scanID(&l.Build), &l.Epoch, &l.Length, &l.Project)
+			logs = append(logs, l)
+			return err
+		}, closedLogsSQL, c.now, hold.Microseconds(), limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return logs, nil
+}
+
+// ArchiveLog implements [queue.Logs].
+func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
+	return b.change(ctx, time.Time{}, func(ctx context.Context, c *change) error {
+		noted, err := c.exec(ctx, archiveLogSQL, id.Build[:], id.Epoch)
+		if err == nil && noted == 0 {
+			err = fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = c.exec(ctx, dropChunksSQL, id.Build[:], id.Epoch)
+		return err
+	})
 }

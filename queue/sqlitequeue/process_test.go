@@ -3,8 +3,10 @@ package sqlitequeue_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -32,6 +34,10 @@ func TestMain(m *testing.M) {
 		child = claimAll
 	case "churn":
 		child = churn
+	case "limit":
+		child = workLimited
+	case "key":
+		child = submitKeyed
 	}
 	if err := asChild(child); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,7 +58,7 @@ func asChild(child func(context.Context, *queue.Queue) error) error {
 	if err := b.Migrate(ctx); err != nil {
 		return err
 	}
-	if err := child(ctx, queue.New(b, nil)); err != nil {
+	if err := child(ctx, queue.New(b, &queue.Options{MaintainEvery: 20 * time.Millisecond})); err != nil {
 		return err
 	}
 	return db.Close()
@@ -276,5 +282,164 @@ func checkAttempts(t *testing.T, b *sqlitequeue.Backend, build queue.Build) {
 		if err != nil || int64(len(page.Data)) != a.LogLength || page.Closed == build.State.Leased() {
 			t.Errorf("log of %v has %d of %d bytes, closed %v, %v", build.ID, len(page.Data), a.LogLength, page.Closed, err)
 		}
+	}
+}
+
+// limits are those of the keys that several processes share.
+var limits = map[string]int{"one": 1, "two": 2, "five": 5}
+
+// workLimited works until its standard input ends. A table of the test's counts how many builds of each key run, and refuses more than the
+// limit; the end of a build leaves it together with the build. Each build waits until its limit has been reached.
+func workLimited(ctx context.Context, q *queue.Queue) error {
+	db, err := sqlitequeue.Open(os.Getenv(childFile), &sqlitequeue.Options{Timeout: time.Minute, Relaxed: true})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var input sync.WaitGroup
+	input.Go(func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	})
+	worker := queue.NewWorker(q, fmt.Sprintf("worker-%d", os.Getpid()), &queue.WorkerOptions{Slots: 6, Poll: 20 * time.Millisecond})
+	err = worker.Run(ctx, func(ctx context.Context, job *queue.Job) error {
+		err := runLimited(ctx, q, db, job)
+		if err != nil {
+			fmt.Println(err)
+		}
+		return err
+	})
+	input.Wait()
+	return errors.Join(err, db.Close())
+}
+
+func runLimited(ctx context.Context, q *queue.Queue, db *sql.DB, job *queue.Job) error {
+	key := string(job.Spec)
+	if _, err := db.ExecContext(ctx, "UPDATE gauge SET n = n + 1, peak = max(peak, n + 1) WHERE key = ?", key); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for peak := 0; peak < limits[key]; {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+		if err := db.QueryRowContext(ctx, "SELECT peak FROM gauge WHERE key = ?", key).Scan(&peak); err != nil {
+			return err
+		}
+	}
+	end, err := job.Completion(ctx, queue.Succeeded, "")
+	if err != nil {
+		return err
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "UPDATE gauge SET n = n - 1 WHERE key = ?", key); err != nil {
+		return err
+	}
+	if done, err := sqlitequeue.Finish(ctx, q, tx, end); err != nil || len(done) != 1 {
+		return fmt.Errorf("finished %d: %w", len(done), err)
+	}
+	return tx.Commit()
+}
+
+// However many processes admit, claim and finish, no more builds of a key run than its limit says, and as many do.
+func TestProcessesKeepLimits(t *testing.T) {
+	const processes, builds = 3, 20
+	path := testenv.SQLite(t)
+	db := openDB(t, path, nil)
+	q := queue.New(migrated(t, db, nil), nil)
+	run(t, db, "CREATE TABLE gauge (key TEXT PRIMARY KEY, n INTEGER, peak INTEGER, most INTEGER, CHECK (n BETWEEN 0 AND most))")
+	var params []queue.Params
+	for key, limit := range limits {
+		run(t, db, "INSERT INTO gauge VALUES (?, 0, 0, ?)", key, limit)
+		if err := q.SetLimit(t.Context(), "project", key, limit); err != nil {
+			t.Fatal(err)
+		}
+		for range builds {
+			params = append(params, queue.Params{Project: "project", Spec: []byte(key), ConcurrencyKey: key})
+		}
+	}
+	ids, err := q.SubmitMany(t.Context(), params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var stops []func() error
+	for i := range processes {
+		cmd := command(t, "limit", path)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stops = append(stops, in.Close)
+		wg.Go(func() {
+			if output, err := cmd.Output(); err != nil || len(output) > 0 {
+				t.Errorf("process %d: %v\n%s", i, err, output)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, id := range ids {
+		if b, err := q.Wait(ctx, "project", id); err != nil || b.State != queue.Succeeded {
+			t.Errorf("build is %v, %v", b.State, err)
+			break
+		}
+	}
+	for _, stop := range stops {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	var left int
+	if err := db.QueryRowContext(t.Context(), "SELECT sum(n) FROM gauge").Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d builds seem to run still, %v", left, err)
+	}
+}
+
+// submitKeyed submits the same builds as its siblings and prints the ids it was given.
+func submitKeyed(ctx context.Context, q *queue.Queue) error {
+	for i := range 50 {
+		id, err := q.Submit(ctx, queue.Params{Project: "project", IdempotencyKey: fmt.Sprint("key ", i)})
+		if err != nil {
+			return err
+		}
+		fmt.Println(id)
+	}
+	return nil
+}
+
+func TestProcessesSubmitKeyOnce(t *testing.T) {
+	path := testenv.SQLite(t)
+	q := queue.New(open(t, path, nil), nil)
+	outputs := make([]string, 3)
+	var wg sync.WaitGroup
+	for i := range outputs {
+		cmd := command(t, "key", path)
+		wg.Go(func() {
+			output, err := cmd.Output()
+			if err != nil {
+				t.Errorf("process %d: %v", i, err)
+			}
+			outputs[i] = string(output)
+		})
+	}
+	wg.Wait()
+	for i, output := range outputs {
+		if output != outputs[0] {
+			t.Errorf("process %d was given other ids than process 0:\n%s\n%s", i, output, outputs[0])
+		}
+	}
+	builds, err := q.List(t.Context(), queue.Filter{Project: "project", Limit: 200})
+	if err != nil || len(builds) != 50 {
+		t.Errorf("%d builds, %v, want 50", len(builds), err)
 	}
 }
