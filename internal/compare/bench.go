@@ -46,6 +46,7 @@ var suites = []suite{
 	{name: "limits", run: runLimits, runs: 1},
 	{name: "fair", run: runFair, runs: 3},
 	{name: "million", run: runMillion, runs: 1},
+	{name: "crash", run: runCrash, runs: 1},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

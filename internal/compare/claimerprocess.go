@@ -126,7 +126,8 @@ func runClaimer(ctx context.Context, args []string, stdin io.Reader, stdout io.W
 		e.At = time.Now().UnixNano()
 		return out.Encode(e)
 	}
-	return queue.NewWorker(side.queue, args[1], &queue.WorkerOptions{Slots: claimerSlots}).Run(ctx, func(ctx context.Context, job *queue.Job) error {
+	worker := queue.NewWorker(side.queue, args[1], &queue.WorkerOptions{Slots: claimerSlots})
+	return worker.Run(ctx, func(ctx context.Context, job *queue.Job) error {
 		e := event{AttemptID: job.AttemptID, Key: string(job.Spec)}
 		if err := tell(e); err != nil {
 			return err

@@ -106,7 +106,9 @@ func TestReportIsTabSeparated(t *testing.T) {
 func TestMissedPromises(t *testing.T) {
 	r := report{out: io.Discard}
 	for _, c := range []comparison{
-		{Figure: "better", Ratio: 2, Target: 2}, {Figure: "worse", Ratio: 1.9, Target: 2}, {Figure: "free", Ratio: 0.1},
+		{Figure: "better", Ratio: 2, Target: 2},
+		{Figure: "worse", Ratio: 1.9, Target: 2},
+		{Figure: "free", Ratio: 0.1},
 		{Figure: "unmeasured", Ratio: math.NaN(), Target: 1},
 	} {
 		if err := r.comparison(c); err != nil {

@@ -41,6 +41,8 @@
 //     how exactly weights are kept.
 //   - million: lists and statistics of a million builds that have ended, and what
 //     claims cost while most of them are deleted.
+//   - crash: a server that is killed ten times under load, and stopped for long once.
+//     What is stored in the end is held against what everybody was told.
 //
 // They print figure, value, limit, and whether the limit was kept. The suite all
 // is all of them in order, each on a server of its own.

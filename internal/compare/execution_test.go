@@ -14,8 +14,11 @@ import (
 
 func TestPeaks(t *testing.T) {
 	got := peaks([]execution{
-		{"a", 0, 10}, {"a", 10, 20}, // one after the other
-		{"b", 0, 10}, {"b", 9, 20}, {"b", 5, 6},
+		{"a", 0, 10},
+		{"a", 10, 20}, // one after the other
+		{"b", 0, 10},
+		{"b", 9, 20},
+		{"b", 5, 6},
 		{"c", 3, 3}, // no time at all
 	})
 	if want := map[string]int{"a": 1, "b": 2}; !maps.Equal(got, want) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,7 +31,8 @@ var historySQL = []string{
 		created_at + random() * interval '1 minute' AS started_at, created_at + (1 + random() * 9) * interval '1 minute' AS finished_at
 	FROM (
 		SELECT i, now() - interval '1 hour' - CASE
-				WHEN i <= {builds} * 0.9 THEN interval '{kept} days' * 2 + (interval '{days} days' - interval '{kept} days' * 2) * (1 - i / ({builds} * 0.9))
+				WHEN i <= {builds} * 0.9
+				THEN interval '{kept} days' * 2 + (interval '{days} days' - interval '{kept} days' * 2) * (1 - i / ({builds} * 0.9))
 				ELSE interval '{kept} days' / 2 * (1 - (i - {builds} * 0.9) / ({builds} * 0.1)) END AS created_at,
 			CASE WHEN r < 0.9 THEN 5 WHEN r < 0.96 THEN 6 WHEN r < 0.98 THEN 7 WHEN r < 0.99 THEN 8 WHEN r < 0.995 THEN 9 ELSE 10 END AS state
 		FROM (SELECT i, random() AS r FROM generate_series(1, {builds}) AS i) n) n`,
@@ -41,7 +43,8 @@ var historySQL = []string{
 		CASE WHEN h.attempts > 0 THEN h.started_at END, h.finished_at, c.id, h.attempts, 3, h.state, h.project, 'default', c.labels,
 		CASE WHEN h.attempts > 0 THEN h.worker ELSE '' END, '', CASE h.state WHEN 5 THEN 0 WHEN 6 THEN 1 END, $1
 	FROM history h CROSS JOIN (SELECT id, labels FROM slipway.class ORDER BY id LIMIT 1) c ORDER BY h.i`,
-	`INSERT INTO slipway.attempt (build_id, epoch, started_at, ended_at, exit_code, outcome, result, log_complete, worker, reason, signal, log_sha256)
+	`INSERT INTO slipway.attempt (build_id, epoch, started_at, ended_at, exit_code, outcome, result, log_complete, worker, reason, signal,
+		log_sha256)
 	SELECT h.id::uuid, e, h.started_at, h.finished_at, CASE h.state WHEN 5 THEN 0 WHEN 6 THEN 1 END,
 		CASE WHEN e < h.attempts THEN 10 ELSE h.state END, CASE WHEN e = h.attempts THEN h.state ELSE 0 END, true, h.worker, '', '',
 		sha256(h.id::bytea)
@@ -68,9 +71,9 @@ func fillHistory(ctx context.Context, db *database, builds int) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after a commit there is nothing to roll back
-	names := strings.NewReplacer("{builds}", fmt.Sprint(builds), "{projects}", fmt.Sprint(historyProjects), "{workers}", fmt.Sprint(historyWorkers),
-		"{days}", fmt.Sprint(historyDays), "{kept}", fmt.Sprint(historyKept))
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	names := strings.NewReplacer("{builds}", strconv.Itoa(builds), "{projects}", strconv.Itoa(historyProjects),
+		"{workers}", strconv.Itoa(historyWorkers), "{days}", strconv.Itoa(historyDays), "{kept}", strconv.Itoa(historyKept))
 	for _, sql := range historySQL {
 		var args []any
 		if strings.Contains(sql, "$1") {

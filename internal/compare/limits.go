@@ -51,8 +51,8 @@ type limitsRun struct {
 	kills      int
 }
 
-// runLimits has processes claim builds with concurrency keys, kills some of them, and counts what runs, by what the processes tell and by what the
-// database says.
+// runLimits has processes claim builds with concurrency keys, kills some of them, and counts what runs, by what the processes tell and by
+// what the database says.
 func runLimits(ctx context.Context, b *bench) error {
 	var over, overStored, unreached, leaked, builds, kills, looks []float64
 	for range b.runs {

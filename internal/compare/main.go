@@ -120,6 +120,8 @@ type sizes struct {
 
 	history, readings int           // builds; reads of each kind
 	calm              time.Duration // before builds are deleted
+
+	crashes, crashBuilds int // of the server; builds between them
 }
 
 var (
@@ -127,10 +129,12 @@ var (
 		enqueue: 5 * time.Second, bulk: 300_000, burndown: 200_000, footprint: 50_000, slow: 20 * time.Second, fast: 10 * time.Second,
 		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute, kills: 20, fairClaims: 2_000,
 		history: 1_000_000, readings: 1_000, calm: 30 * time.Second,
+		crashes: 10, crashBuilds: 500,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
 		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second, kills: 3, fairClaims: 400,
 		history: 20_000, readings: 100, calm: 4 * time.Second,
+		crashes: 2, crashBuilds: 50,
 	}
 )
