@@ -151,7 +151,8 @@ func (c *comparison) settings(s *subject, w *strings.Builder) {
 			e.Pool.Paused, e.Pool.Fair, e.Project.Paused, e.Project.ArtifactQuota, e.Workers)
 	}
 	for _, filter := range []queue.Filter{
-		{AllProjects: true, Limit: 20}, {Project: project, Worker: "worker1", Limit: 20},
+		{AllProjects: true, Limit: 20},
+		{Project: project, Worker: "worker1", Limit: 20},
 		{AllProjects: true, Worker: "worker2", States: []queue.State{queue.Running, queue.Failed}, Limit: 5},
 	} {
 		page, err := s.List(c.Context(), filter)

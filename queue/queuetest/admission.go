@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,7 @@ func (s *subject) admit() queue.Admitted {
 func (s *subject) admitInSteps(most int) queue.Admitted {
 	s.Helper()
 	var sum queue.Admitted
-	for range 1000 {
+	for range 100 {
 		before := sum.Queued + sum.Held
 		for lane := (queue.Lane{}); ; {
 			done, err := s.Admit(s.ctx, lane, most, s.now)
@@ -71,7 +72,7 @@ func (s *subject) admitInSteps(most int) queue.Admitted {
 			return sum
 		}
 	}
-	s.Fatalf("Admit still moves builds after 1000 rounds")
+	s.Fatalf("Admit still moves builds after 100 rounds")
 	return sum
 }
 
@@ -139,4 +140,88 @@ func (s *subject) taken(b queue.NewBuild) []queue.ID {
 		all = append(all, c.Build)
 	}
 	return all
+}
+
+// fairPool makes a fair pool.
+func (s *subject) fairPool(weights map[string]int) string {
+	s.Helper()
+	name := s.name("pool")
+	s.must(s.ChangePool(s.ctx, name, queue.PoolChange{Fair: new(true), Weights: weights}))
+	return name
+}
+
+func (s *subject) makeFair(pool string, fair bool) {
+	s.Helper()
+	s.must(s.ChangePool(s.ctx, pool, queue.PoolChange{Fair: &fair}))
+}
+
+// of returns builds of a pool and a project.
+func (s *subject) of(pool, project string, n int) []queue.NewBuild {
+	builds := s.drafts(n)
+	for i := range builds {
+		builds[i].Pool, builds[i].Project = pool, project
+	}
+	return builds
+}
+
+// slots returns a direct session for each of n slots.
+func (s *subject) slots(n int) []queue.SessionID {
+	s.Helper()
+	var slots []queue.SessionID
+	for range n {
+		facts := s.facts()
+		facts.Direct = true
+		slots = append(slots, s.open(facts))
+	}
+	return slots
+}
+
+// turn admits, fills the slots with builds of a pool, and lets them succeed. It returns the claims in the order of their ranks.
+func (s *subject) turn(pool string, slots []queue.SessionID) []queue.Claimed {
+	s.Helper()
+	s.maintain(s.rules())
+	s.admit()
+	claimed := s.claim(queue.NewBuild{Pool: pool, Labels: s.draft().Labels}, slots...)
+	var ends []queue.Completion
+	for _, c := range claimed {
+		ends = append(ends, report(c.AttemptID, queue.Succeeded))
+	}
+	if _, err := s.Finish(s.ctx, ends, avoid, s.now); err != nil {
+		s.must(err)
+	}
+	slices.SortStableFunc(claimed, func(x, y queue.Claimed) int { return int(min(1, max(-1, x.Rank-y.Rank))) })
+	return claimed
+}
+
+// wantRanks claims all that is queued of drafts in a pool, reports other ranks of projects than the wanted, and gives the builds back.
+func (s *subject) wantRanks(pool string, want map[string][]int64) {
+	s.Helper()
+	b := queue.NewBuild{Pool: pool, Labels: s.draft().Labels}
+	got := make(map[string][]int64)
+	var given []queue.AttemptID
+	for _, c := range s.take(b) {
+		got[c.Project] = append(got[c.Project], c.Rank)
+		given = append(given, c.AttemptID)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.Errorf("ranks are %v, want %v", got, want)
+	}
+	_, err := s.Release(s.ctx, given, 0, s.now)
+	s.must(err)
+}
+
+// wantTurns claims n builds of drafts in a pool and reports that they are not of these projects, in order of name.
+func (s *subject) wantTurns(pool string, n int, want ...string) {
+	s.Helper()
+	session := s.worker()
+	var got []string
+	for range n {
+		for _, c := range s.claim(queue.NewBuild{Pool: pool, Labels: s.draft().Labels}, session) {
+			got = append(got, c.Project)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		s.Errorf("%d builds are claimed of %v, want %v", n, got, want)
+	}
 }

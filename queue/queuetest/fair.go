@@ -1,7 +1,6 @@
 package queuetest
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -214,6 +213,25 @@ var fairCases = []testCase{
 		},
 	},
 	{
+		"UnservedDoesNotHoldUp",
+		"The pool's virtual time is the lowest rank that is queued in it and served: what nobody serves any more does not hold it up.",
+		func(s *subject) {
+			pool := s.fairPool(nil)
+			gone, busy := s.of(pool, "gone", 1), s.of(pool, "busy", 12)
+			gone[0].Labels = queue.Labels{"os": "plan9"}
+			s.submit(slices.Concat(gone, busy)...)
+			s.maintain(s.rules())
+			s.serveFor(time.Minute, gone[0])
+			s.serve(busy[0])
+			s.wantAdmitted(s.admit(), 13)
+			s.claim(busy[0], slices.Repeat(s.slots(1), 10)...)
+			s.pass(time.Minute)
+			s.ready(s.of(pool, "new", 2)...)
+			const from, step = 10 * queue.FairStep, queue.FairStep
+			s.wantRanks(pool, map[string][]int64{"busy": {from, from + step}, "new": {from, from + step}})
+		},
+	},
+	{
 		"KeepsItsPlace",
 		"A build of a fair pool that is given back keeps its place; one that waited for its back-off is admitted anew.",
 		func(s *subject) {
@@ -297,88 +315,4 @@ var fairCases = []testCase{
 			s.wantRanks(pool, map[string][]int64{"a": five, "b": five})
 		},
 	},
-}
-
-// fairPool makes a fair pool.
-func (s *subject) fairPool(weights map[string]int) string {
-	s.Helper()
-	name := s.name("pool")
-	s.must(s.ChangePool(s.ctx, name, queue.PoolChange{Fair: new(true), Weights: weights}))
-	return name
-}
-
-func (s *subject) makeFair(pool string, fair bool) {
-	s.Helper()
-	s.must(s.ChangePool(s.ctx, pool, queue.PoolChange{Fair: &fair}))
-}
-
-// of returns builds of a pool and a project.
-func (s *subject) of(pool, project string, n int) []queue.NewBuild {
-	builds := s.drafts(n)
-	for i := range builds {
-		builds[i].Pool, builds[i].Project = pool, project
-	}
-	return builds
-}
-
-// slots returns a direct session for each of n slots.
-func (s *subject) slots(n int) []queue.SessionID {
-	s.Helper()
-	var slots []queue.SessionID
-	for range n {
-		facts := s.facts()
-		facts.Direct = true
-		slots = append(slots, s.open(facts))
-	}
-	return slots
-}
-
-// turn admits, fills the slots with builds of a pool, and lets them succeed. It returns the claims in the order of their ranks.
-func (s *subject) turn(pool string, slots []queue.SessionID) []queue.Claimed {
-	s.Helper()
-	s.maintain(s.rules())
-	s.admit()
-	claimed := s.claim(queue.NewBuild{Pool: pool, Labels: s.draft().Labels}, slots...)
-	var ends []queue.Completion
-	for _, c := range claimed {
-		ends = append(ends, report(c.AttemptID, queue.Succeeded))
-	}
-	if _, err := s.Finish(s.ctx, ends, avoid, s.now); err != nil {
-		s.must(err)
-	}
-	slices.SortStableFunc(claimed, func(x, y queue.Claimed) int { return int(min(1, max(-1, x.Rank-y.Rank))) })
-	return claimed
-}
-
-// wantRanks claims all that is queued of drafts in a pool, reports other ranks of projects than the wanted, and gives the builds back.
-func (s *subject) wantRanks(pool string, want map[string][]int64) {
-	s.Helper()
-	b := queue.NewBuild{Pool: pool, Labels: s.draft().Labels}
-	got := make(map[string][]int64)
-	var given []queue.AttemptID
-	for _, c := range s.take(b) {
-		got[c.Project] = append(got[c.Project], c.Rank)
-		given = append(given, c.AttemptID)
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		s.Errorf("ranks are %v, want %v", got, want)
-	}
-	_, err := s.Release(s.ctx, given, 0, s.now)
-	s.must(err)
-}
-
-// wantTurns claims n builds of drafts in a pool and reports that they are not of these projects, in order of name.
-func (s *subject) wantTurns(pool string, n int, want ...string) {
-	s.Helper()
-	session := s.worker()
-	var got []string
-	for range n {
-		for _, c := range s.claim(queue.NewBuild{Pool: pool, Labels: s.draft().Labels}, session) {
-			got = append(got, c.Project)
-		}
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		s.Errorf("%d builds are claimed of %v, want %v", n, got, want)
-	}
 }

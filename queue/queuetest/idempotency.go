@@ -67,6 +67,11 @@ var idempotencyCases = []testCase{
 				}
 				s.wantBuild(s.get(b), b)
 			}
+			first, other = s.keyed("another"), s.keyed("another")
+			other.Project, other.IdempotencyHash = "elsewhere", queue.Digest{9}
+			if done := s.submit(first, other); done[0].ID != first.ID || done[1].ID != other.ID {
+				s.Errorf("Submit of both at once returned %v", done)
+			}
 		},
 	},
 	{

@@ -64,8 +64,15 @@ var logLimitCases = []testCase{
 		func(s *subject) {
 			text := "one\n\n\nfour\nfive with no end and more\nsix\nseven, which is too much"
 			for _, limit := range []queue.LogLimit{
-				{Bytes: 100, Lines: 5}, {Bytes: 100, Lines: 6}, {Bytes: 100, Lines: 7}, {Bytes: 100, Lines: 1},
-				{Bytes: 20, Lines: 100}, {Bytes: 4, Lines: 1}, {Bytes: 4, Lines: 2}, {Bytes: 3, Lines: 1}, {Bytes: int64(len(text)), Lines: 6},
+				{Bytes: 100, Lines: 5},
+				{Bytes: 100, Lines: 6},
+				{Bytes: 100, Lines: 7},
+				{Bytes: 100, Lines: 1},
+				{Bytes: 20, Lines: 100},
+				{Bytes: 4, Lines: 1},
+				{Bytes: 4, Lines: 2},
+				{Bytes: 3, Lines: 1},
+				{Bytes: int64(len(text)), Lines: 6},
 			} {
 				want := text[:min(int64(len(text)), limit.Bytes)]
 				if lines := strings.SplitAfterN(want, "\n", int(limit.Lines)+1); len(lines) > int(limit.Lines) {
