@@ -96,7 +96,7 @@ UPDATE {schema}build b SET
 	attempts_used = b.attempts_used + p.direct::int,
 	started_at = CASE WHEN p.direct THEN {now} ELSE b.started_at END
 FROM picked p
-WHERE b.ctid = p.place AND b.ctid = ANY (ARRAY(SELECT place FROM picked))
+WHERE b.ctid = p.place
 	AND (b.avoid_worker IS NULL OR b.avoid_worker <> p.worker OR b.avoid_until <= {now})
 RETURNING b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $6 THEN b.spec END,
 	coalesce(octet_length(b.spec), 0), b.source_digest, b.source_size, b.run_timeout, b.attempts_used, b.metadata, b.admitted`

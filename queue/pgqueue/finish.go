@@ -11,30 +11,30 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// endSQL ends attempts: it follows on a first part that gives it, as the relation "ending", leased builds that are locked and how the
-// attempt of each ended. Its first parameters are those of [ending].
-//
-// The heads of logs are closed by an insert that finds them there, not by an update: an append that was first, and for which
-// this statement had to wait, may have made a head that the statement's snapshot does not show. The insert sees it, and the length
-// it returns is what is stored for good.
-const endSQL = `, over AS MATERIALIZED (
+// overSQL follows on the relation "ending": leased builds that are locked, and how the attempt of each ended. It says what becomes of them.
+const overSQL = `, over AS MATERIALIZED (
 	SELECT e.*, d.delay, CASE
 		WHEN e.attempts_used >= e.max_attempts OR NOT (e.outcome = {lost} OR e.outcome = {failed} AND e.retry_failed) THEN e.outcome
 		WHEN d.delay > 0 THEN {held}
 		ELSE {queued} END AS state
 	FROM ending e CROSS JOIN LATERAL (SELECT least(e.backoff_max, e.backoff_base * power(2, e.attempts_used - 1))::bigint AS delay) d
-), head AS (
+)`
+
+// endSQL ends attempts that nobody has reported the end of: it follows on the relation "ending". Its first parameters are those of [ending].
+//
+// The heads of logs are closed by an insert that finds them there, not by an update: an append that was first, and for which
+// this statement had to wait, may have made a head that the statement's snapshot does not show. The insert sees it.
+const endSQL = overSQL + `, head AS (
 	INSERT INTO {schema}log_head AS h (build_id, epoch, length, closed)
 	SELECT o.id, o.epoch, 0, true FROM over o ORDER BY o.id
 	ON CONFLICT (build_id, epoch) DO UPDATE SET closed = true
-	RETURNING h.build_id, h.length
 ), history AS (
-	INSERT INTO {schema}attempt (build_id, epoch, worker, started_at, ended_at, outcome, result, reason, exit_code, signal,
-		log_sha256, log_complete)
-	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, CASE WHEN o.reported THEN o.state END, o.reason, o.exit_code, o.signal,
-		o.log_sha256, coalesce(o.log_length = h.length, false)
-	FROM over o JOIN head h ON h.build_id = o.id
-), counted AS (
+	INSERT INTO {schema}attempt (build_id, epoch, worker, started_at, ended_at, outcome, reason, signal, log_complete)
+	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, o.reason, '', false FROM over o
+)` + movedSQL
+
+// movedSQL moves builds to where overSQL says, and counts them.
+const movedSQL = `, counted AS (
 	INSERT INTO {schema}stat_delta (project, day, succeeded, failed, canceled, timed_out, lost, attempts, waited, ran)
 	SELECT o.project, ({now} AT TIME ZONE 'UTC')::date,
 		count(*) FILTER (WHERE o.state = {succeeded}), count(*) FILTER (WHERE o.state = {failed}),
@@ -66,8 +66,7 @@ const leasedColumns = `b.id, b.epoch, b.project, b.worker, b.attempts_used, b.ma
 	b.backoff_base, b.backoff_max, b.started_at, greatest(b.created_at, b.scheduled_at) AS wanted_at`
 
 // endingColumns are those and what goes for an attempt that nobody reported the end of; the outcome and reason come first.
-const endingColumns = leasedColumns + `, false AS reported,
-	NULL::bigint AS exit_code, ''::text AS signal, NULL::bigint AS log_length, NULL::bytea AS log_sha256`
+const endingColumns = leasedColumns + `, NULL::bigint AS exit_code, ''::text AS signal`
 
 // waited is how long a build b that ends has waited, in microseconds: nothing, for statistics, if it never started.
 const waited = `coalesce((extract(epoch FROM b.started_at - greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint, 0)`
@@ -91,19 +90,41 @@ func scanEnd(row pgx.CollectableRow) (e end, err error) {
 	return e, err
 }
 
+// lockEndingSQL locks the builds that finishSQL changes. After it, in a snapshot of its own, that sees every head of a log there is: no first
+// append can follow. So an attempt that has no log needs no head to be closed.
+const lockEndingSQL = `
+SELECT count(*) FROM (
+	SELECT FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch) JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
+	WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})
+	ORDER BY b.id FOR NO KEY UPDATE OF b) l`
+
 // finishSQL is fenced by epoch and state, and by the session of a completion that names one. What does not come back was stale, or
 // finished before.
+//
+// An append to a head that is there is waited for, and the length that its update returns is what is stored for good. It is looked up by
+// bisection, since the planner, who expects a single row, would compare each build with each head.
 const finishSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT ` + leasedColumns + `, true AS reported,
+	SELECT ` + leasedColumns + `,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
-		i.reason, i.exit_code, i.signal, i.log_length, i.log_sha256
+		i.reason, nullif(i.exit_code, -1099511627776) AS exit_code, i.signal, nullif(i.log_length, -1099511627776) AS log_length, i.log_sha256
 	FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
 		AS i(id, epoch, session_id, outcome, reason, exit_code, signal, log_length, log_sha256)
 	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id)
 	WHERE b.id = ANY($3::uuid[]) AND b.state IN ({running}, {cancelling})
-	ORDER BY b.id FOR NO KEY UPDATE OF b
-)` + endSQL
+	ORDER BY b.id
+)` + overSQL + `, closed AS (
+	UPDATE {schema}log_head h SET closed = true FROM over o WHERE h.build_id = o.id AND h.epoch = o.epoch
+	RETURNING h.build_id, h.length
+), heads AS MATERIALIZED (
+	SELECT coalesce(array_agg(build_id ORDER BY build_id), '{}') AS ids, array_agg(length ORDER BY build_id) AS lengths FROM closed
+), history AS (
+	INSERT INTO {schema}attempt (build_id, epoch, worker, started_at, ended_at, outcome, result, reason, exit_code, signal,
+		log_sha256, log_complete)
+	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, o.state, o.reason, o.exit_code, o.signal, o.log_sha256,
+		coalesce(o.log_length = CASE WHEN h.ids[p.place] = o.id THEN h.lengths[p.place] ELSE 0 END, false)
+	FROM over o CROSS JOIN heads h CROSS JOIN LATERAL (SELECT width_bucket(o.id, h.ids) AS place) p
+)` + movedSQL
 
 // finishedSQL finds attempts that Finish has ended.
 const finishedSQL = `
@@ -118,7 +139,15 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid tim
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	done, err := collect(ctx, b, scanEnd, b.sql.finish, c.args(now, avoid)...)
+	var done []end
+	err := b.sendAll(ctx, func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		done, err = pgx.CollectRows(rows, scanEnd)
+		return err
+	}, command{b.sql.lockEnding, []any{c.builds, c.epochs}}, command{b.sql.finish, c.args(now, avoid)})
 	if err != nil {
 		return nil, err
 	}
@@ -142,14 +171,17 @@ func finished(ends []end) []queue.Finished {
 	return all
 }
 
+// none stands for an exit code or a length that there is not, in finishSQL, too: not every driver takes arrays with nulls.
+const none = -1 << 40 // -1099511627776
+
 type completions struct {
 	attempts
 	sessions  []int64
 	outcomes  []int16
 	reasons   []string
-	exitCodes []*int64
+	exitCodes []int64
 	signals   []string
-	lengths   []*int64
+	lengths   []int64
 	sums      [][]byte
 }
 
@@ -162,16 +194,15 @@ func completionColumns(ends []queue.Completion) (c completions) {
 		c.sessions = append(c.sessions, int64(e.Session))
 		c.outcomes = append(c.outcomes, int16(sqlqueue.Stored(e.Outcome)))
 		c.reasons = append(c.reasons, e.Reason)
-		var exitCode *int64
+		exitCode, length := int64(none), int64(none)
 		if e.ExitCode != nil {
-			exitCode = new(int64(*e.ExitCode))
+			exitCode = int64(*e.ExitCode)
+		}
+		if !e.LogPartial {
+			length = e.LogLength
 		}
 		c.exitCodes = append(c.exitCodes, exitCode)
 		c.signals = append(c.signals, e.Signal)
-		var length *int64
-		if !e.LogPartial {
-			length = new(e.LogLength)
-		}
 		c.lengths = append(c.lengths, length)
 		c.sums = append(c.sums, e.LogSHA256[:])
 	}

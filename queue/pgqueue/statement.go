@@ -13,7 +13,9 @@ type statements struct {
 	count                             string
 	probe, probeFar, claim            string
 	accept, accepted, release         string
-	finish, finished                  string
+	lockEnding, finish, finished      string
+	lockEndingIn                      statement
+	finishIn, finishedIn              statement
 	cancel                            string
 	expire, takeBack, orphans         string
 	timeOut, force, sweep             string
@@ -47,7 +49,8 @@ func expand(names sqlqueue.Names) statements {
 		submitPlain: both(submitPlainSQL), submitKeyed: both(submitKeyedSQL), known: both(knownSQL), count: x(countSQL),
 		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
-		finish: x(finishSQL), finished: x(finishedSQL),
+		lockEnding: x(lockEndingSQL), finish: x(finishSQL), finished: x(finishedSQL),
+		lockEndingIn: both(lockEndingSQL), finishIn: both(finishSQL), finishedIn: both(finishedSQL),
 		cancel: x(cancelSQL),
 		expire: x(expireSQL), takeBack: x(takeBackSQL), orphans: x(orphansSQL),
 		timeOut: x(timeOutSQL), force: x(forceSQL), sweep: x(sweepSQL),
