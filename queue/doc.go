@@ -3,12 +3,13 @@
 //
 // A [Queue] is the front end: it checks arguments, fills in defaults and decides who is asked for what. What is stored, and every
 // change of a build's state, is the business of a [Backend]: package pgqueue keeps a queue in PostgreSQL, sqlitequeue in an SQLite file,
-// memqueue in memory. Package worker brings builds to machines over the network and back; a service that has workers of another
-// kind uses the methods of Queue as that package does.
+// memqueue in memory. Builds are carried out by a [Worker], a function in this process, or on other machines by way of package worker;
+// a service that has workers of yet another kind uses the methods of Queue as those two do.
 //
 // # Use
 //
 //	q := queue.New(backend, nil)
+//	go q.Run(ctx) // in the service's group of goroutines
 //	id, err := q.Submit(ctx, queue.Params{
 //		Project: "site",
 //		Labels:  queue.Labels{"os": "linux"},
@@ -17,10 +18,10 @@
 //	if err != nil {
 //		return err
 //	}
-//	b, err := q.Get(ctx, "site", id) // b.State: pending, offered, running, …
+//	b, err := q.Wait(ctx, "site", id) // b.State: succeeded, failed, …
 //
-// Some process must call [Queue.Maintain] every second or so. The process that holds workers' sessions does that, and also calls
-// [Queue.Beat]. The examples show the life of an attempt.
+// Some process must call [Queue.Run], and any number may: it does what is due, and passes hints from process to process. A process
+// with workers, of either kind, runs it with them; one that only submits runs it too, so that its builds are claimed at once.
 //
 // # What it guarantees
 //
@@ -28,17 +29,22 @@
 //     until one reports its outcome, or its attempts or its time are used up, or somebody cancels it. It ends once.
 //   - A build has one lease at a time. Each claim raises its epoch, and whatever a worker writes carries (build, epoch), the
 //     [AttemptID]: it counts while that is the newest, and changes nothing afterwards. A build that has ended never changes again.
-//   - A call whose outcome was not learned may be made again, and does not count twice; a Submit, if it names the id. A claim whose
-//     answer was lost runs out.
+//   - A call whose outcome was not learned may be made again, and does not count twice; a Submit, if it names the id or has an
+//     idempotency key. A claim whose answer was lost runs out, or is given back by the [Worker] that made it.
+//   - A limit of a concurrency key is exact, whichever processes submit, claim and end at the time. A pause holds when the call that
+//     makes it returns.
 //   - A log is a stream of bytes with offsets. What an append has acknowledged is stored, in its place, and nothing is stored twice.
+//   - Statistics are exact: a change counts with the change itself.
 //   - A project sees its own builds only. For everybody else they do not exist: [ErrNotFound].
-//   - Finding work costs the same however many builds wait, if they wait for other workers.
+//   - Finding work costs the same however many builds wait, if they wait for other workers, and however many were there before.
 //
 // # What it does not
 //
 //   - A build may be started more than once, [Params].MaxAttempts times at most, because a worker that is silent may be dead or only
 //     cut off. Its outcome counts once; what its command does to the world outside is not the queue's.
-//   - Builds are claimed roughly in the order in which they were submitted. There is no exact order among processes.
+//   - Builds are claimed in the order of their ranks, by time and priority, as far as one process sees them. There is no exact order
+//     among processes, and none across transactions that commit in another order than they began.
+//   - Hints are hints: they may be lost, and everything that they make fast happens without them by a poll.
 //   - Specs are opaque, and kept as they are: secrets do not belong in them.
 //   - The bytes of sources and artifacts are elsewhere: package storage has them.
 //
@@ -66,6 +72,22 @@
 // it is held back, because its pair of pool and labels is new, or because it waits after a lost attempt. Offering uses up no attempt,
 // accepting does. A start is the claim of an in-process worker, which has no offer to answer.
 //
+// # Who waits for what
+//
+// A build that is submitted is queued in its class, its pair of pool and labels, unless something holds it: its NotBefore; that its class
+// is new, which [Queue.Run] notes at once; or that it has to be admitted, because it has a concurrency key, its pool is fair or its
+// project is paused. Admission happens outside of all submits and claims, a few builds at a time, and counts exactly. [Queue.Explain]
+// says in words, and in facts, what a pending build lacks.
+//
+// In a class the rank decides: the time of the submit in microseconds, less a minute for each step of priority. So a build that has
+// waited long enough comes before any that is newer. Fair pools rank by shares instead: see [Pool].
+//
+// # Hints
+//
+// What one process does concerns others: a build to claim, a cancel to pass on, a change to show. Within a process hints are immediate. To
+// others they go by the backend, if it is a [Waker], from Run to Run, gathered for 10 ms at the most. [Queue.Wakes] tells whoever looks
+// for something when to look, [Queue.Watch] whoever waits for a build. Both poll behind the hints, more seldom the longer nothing happens.
+//
 // # Sessions, leases and the fence
 //
 // A worker's connection is a session, held by a process that is called a controller. A build that is running is leased to a session.
@@ -85,7 +107,7 @@
 //
 // # Implementing a Backend
 //
-// [Backend] is five roles of a few methods each; their comments are the contract. A backend makes changes of state, atomically, and
+// [Backend] is six roles of a few methods each; their comments are the contract. A backend makes changes of state, atomically, and
 // nothing else: arguments come checked, errors are wrapped by the Queue, policy comes as arguments. Most methods are one conditional
 // change of some rows, of which those that no longer fit are left out. Package memqueue is short and shows what each must do; package
 // queuetest has a suite that every backend, and every decorator of one, must pass.
@@ -95,4 +117,6 @@
 // A service's tests use memqueue, with [testing/synctest] if they are about time:
 //
 //	q := queue.New(memqueue.New(), nil)
+//
+// Packages pgqueuetest and sqlitequeuetest make a temporary queue on a real database in one line.
 package queue
