@@ -71,8 +71,8 @@ type lane struct {
 // waits says of a build b that it waits for nothing but to be admitted.
 const waits = `b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL`
 
-// It steps from one pair of a lane and a class to the next, however many builds wait there. The + makes values of columns, with which
-// alone SQLite searches an index by several columns in order.
+// It steps from one pair of a lane and a class to the next, however many builds wait there. SQLite searches by several columns in order
+// only for values, which the + makes of columns; and with a > it would walk over what is equal.
 var lanesSQL = statement(`
 WITH RECURSIVE strand (pool, project, key, class, number) AS (
 	SELECT ?1, ?2, ?3, ?4, 0
@@ -81,7 +81,7 @@ WITH RECURSIVE strand (pool, project, key, class, number) AS (
 		s.number + ((n.pool, n.project, n.limit_key) <> (s.pool, s.project, s.key))
 	FROM strand AS s CROSS JOIN {schema}build AS n ON n.rowid = (
 		SELECT b.rowid FROM {schema}build AS b
-		WHERE ` + waits + ` AND (b.pool, b.project, b.limit_key, b.class_id) > (+s.pool, +s.project, +s.key, +s.class)
+		WHERE ` + waits + ` AND (b.pool, b.project, b.limit_key, b.class_id) >= (+s.pool, +s.project, +s.key, s.class + 1)
 		ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1)
 	WHERE s.number <= ?5
 )
