@@ -130,12 +130,12 @@ func (b *Backend) ReadLog(
 
 var (
 	closedLogsSQL = statement(`
-UPDATE {schema}log_head AS h SET archiving_until = ?1 + ?2
-WHERE (h.build_id, h.epoch) IN (
+UPDATE {schema}log_head SET archiving_until = ?1 + ?2
+WHERE (build_id, epoch) IN (
 	SELECT l.build_id, l.epoch FROM {schema}log_head AS l
 	WHERE l.closed = 1 AND l.archived = 0 AND l.length > 0 AND (l.archiving_until IS NULL OR l.archiving_until <= ?1)
-	ORDER BY l.build_id, l.epoch LIMIT ?3)
-RETURNING h.build_id, h.epoch, h.length, (SELECT b.project FROM {schema}build AS b WHERE b.id = h.build_id)`)
+	ORDER BY l.build_id, l.epoch LIMIT +?3)
+RETURNING build_id, epoch, length, (SELECT b.project FROM {schema}build AS b WHERE b.id = build_id)`)
 
 	// A log that was never written to may have no head.
 	archiveLogSQL = statement(`

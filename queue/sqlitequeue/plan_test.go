@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -107,15 +108,22 @@ var plans = map[string]struct {
 	"take back":     {takeBackSQL, []string{"autoindex_slipway_build_1"}},
 	"ended":         {endedSQL, []string{"a USING PRIMARY KEY", "autoindex_slipway_build_1"}},
 
-	"grow":     {growSQL, nil},
-	"reserve":  {reserveSQL, nil},
-	"artifact": {artifactSQL, []string{"PRIMARY KEY"}},
-	"commit":   {commitArtifactSQL, []string{"PRIMARY KEY"}},
+	"heads":            {headsSQL, []string{"autoindex_slipway_build_1", "h USING PRIMARY KEY"}},
+	"grow":             {growSQL, nil},
+	"closed logs":      {closedLogsSQL, []string{"slipway_log_head_closed", "slipway_log_head USING PRIMARY KEY"}},
+	"archive log":      {archiveLogSQL, []string{"a USING PRIMARY KEY"}},
+	"drop chunks":      {dropChunksSQL, []string{"autoindex_slipway_log_chunk_1"}},
+	"reserve":          {reserveSQL, nil},
+	"room":             {roomSQL, []string{"PRIMARY KEY"}},
+	"artifact":         {artifactSQL, []string{"PRIMARY KEY"}},
+	"commit":           {commitArtifactSQL, []string{"PRIMARY KEY"}},
+	"release artifact": {releaseArtifactSQL, []string{"PRIMARY KEY"}},
 }
 
 // mayScan are the lines of plans that walk only what a call is about, by name: what an index holds that holds nothing else, the few
 // rows that another part of the plan found, and the pools and controllers there are.
 var mayScan = map[string][]string{
+	"closed logs":  {"SCAN l USING INDEX slipway_log_head_closed"},
 	"submit":       {"SCAN j", "SCAN t", "SCAN CONSTANT ROW"},
 	"submit keyed": {"SCAN j", "SCAN i", "SCAN t", "SCAN CONSTANT ROW"},
 	"end":          {"SCAN e"},
@@ -133,6 +141,8 @@ var mayScan = map[string][]string{
 	"hold key":     {"SCAN k"},
 	"pools":        {"SCAN p"},
 	"List":         {"SCAN p", "SCAN f"},
+	"ListWorker":   {"SCAN p", "SCAN f"},
+	"ListPending":  {"SCAN CONSTANT ROW", "SCAN b USING INDEX slipway_build_open", "SCAN p", "SCAN n"},
 }
 
 // A statement of which nobody looked at the plan may walk anything.
@@ -171,12 +181,20 @@ func checkPlans(t *testing.T, b *Backend) {
 	}
 	for name, p := range readerPlans(t, b) {
 		checkPlan(t, name, plan(t, b, p), map[string][]string{
-			"Get":      {"autoindex_slipway_build_1"},
-			"List":     {"slipway_build_project"},
-			"ListPage": {"slipway_build_project"},
-			"ListOpen": {"slipway_build_open"},
-			"Specs":    {"autoindex_slipway_build_1"},
-			"Classes":  {"INTEGER PRIMARY KEY"},
+			"Get":              {"autoindex_slipway_build_1"},
+			"List":             {"slipway_build_project_end (project=? AND state=?)", "slipway_build_open (project=?)", "slipway_build_leased"},
+			"ListPage":         {"slipway_build_project (project=? AND id<?)"},
+			"ListOpen":         {"slipway_build_open (project=? AND id<?)"},
+			"ListAll":          {"autoindex_slipway_build_1 (id>? AND id<?)"},
+			"ListState":        {"slipway_build_end (state=? AND id<?)"},
+			"ListProjectState": {"slipway_build_project_end (project=? AND state=? AND id<?)"},
+			"ListBetween":      {"slipway_build_project_end (project=? AND state=? AND id>? AND id<?)"},
+			"ListWorker":       {"slipway_build_worker (worker=? AND id<?)", "slipway_session_worker (worker=?)", "slipway_build_leased (session_id=?)"},
+			"ListPending":      {"slipway_build_open (project>?)", "slipway_build_open (project=? AND id<?)"},
+			"Specs":            {"autoindex_slipway_build_1"},
+			"Classes":          {"INTEGER PRIMARY KEY"},
+			"Stats":            {"slipway_stat_day"},
+			"StatsProject":     {"PRIMARY KEY (project=? AND day>? AND day<?)"},
 		}[name])
 	}
 }
@@ -201,25 +219,28 @@ func readerPlans(t *testing.T, b *Backend) map[string]string {
 	t.Helper()
 	var rec recorder
 	reader := sqlqueue.NewReader(b.db.WithQueryHook(&rec), names)
-	id, pending := queue.NewID(), []queue.State{queue.Pending}
+	id, pending, failed := queue.NewID(), []queue.State{queue.Pending}, []queue.State{queue.Failed}
+	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	list := func(f queue.Filter) func() error {
+		return func() error { _, err := reader.List(t.Context(), f); return err }
+	}
 	queries := make(map[string]string)
 	for _, ask := range []struct {
 		name string
 		err  func() error
 	}{
 		{"Get", func() error { _, err := reader.Get(t.Context(), "p", id); return err }},
-		{"List", func() error {
-			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Pool: "q", States: queue.States(), Limit: 50})
-			return err
-		}},
-		{"ListPage", func() error {
-			_, err := reader.List(t.Context(), queue.Filter{Project: "p", Before: id, Limit: 50})
-			return err
-		}},
-		{"ListOpen", func() error {
-			_, err := reader.List(t.Context(), queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})
-			return err
-		}},
+		{"List", list(queue.Filter{Project: "p", Pool: "q", States: queue.States(), Limit: 50})},
+		{"ListPage", list(queue.Filter{Project: "p", Before: id, Limit: 50})},
+		{"ListOpen", list(queue.Filter{Project: "p", States: pending, Before: id, Limit: 50})},
+		{"ListAll", list(queue.Filter{AllProjects: true, Since: queue.IDAt(time.Unix(1, 0)), Before: id, Limit: 50})},
+		{"ListState", list(queue.Filter{AllProjects: true, States: failed, Before: id, Limit: 50})},
+		{"ListProjectState", list(queue.Filter{Project: "p", States: failed, Before: id, Limit: 50})},
+		{"ListBetween", list(queue.Filter{Project: "p", States: failed, Since: queue.IDAt(time.Unix(1, 0)), Before: id, Limit: 50})},
+		{"ListWorker", list(queue.Filter{AllProjects: true, Worker: "w", Before: id, Limit: 50})},
+		{"ListPending", list(queue.Filter{AllProjects: true, States: pending, Before: id, Limit: 50})},
+		{"Stats", func() error { _, err := reader.Stats(t.Context(), "", day, day.AddDate(0, 0, 30)); return err }},
+		{"StatsProject", func() error { _, err := reader.Stats(t.Context(), "p", day, day.AddDate(0, 0, 30)); return err }},
 		{"Specs", func() error { _, err := reader.Specs(t.Context(), []queue.ID{id}); return err }},
 		{"Classes", func() error { _, err := reader.Classes(t.Context(), 1, 10); return err }},
 	} {
