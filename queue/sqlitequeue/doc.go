@@ -15,22 +15,24 @@
 //	}
 //	q := queue.New(backend, nil)
 //
-// It can share a file with the tables of the service, and should, so that [Submit] may add builds in the service's own
-// transactions. Its own tables begin with slipway_. The driver is modernc.org/sqlite, which needs no C compiler.
+// It can share a file with the tables of the service, and should, so that [Submit] may add builds, and [Finish] end them, in the
+// service's own transactions. Its own tables begin with slipway_. The driver is modernc.org/sqlite, which needs no C compiler.
 //
 // # What it guarantees
 //
 // Everything that [queue.Backend] asks for, which package queuetest checks. A change that was acknowledged survives the death of
 // the process at any point and, with the settings of [Open], a power failure. A change that was not is there wholly or not
-// at all. Any number of goroutines, of backends and of processes of one host may work on one file.
+// at all. Any number of goroutines, of backends and of processes of one host may work on one file. Limits, quotas and statistics are
+// exact, because one change is made at a time: what it counts stays true until it has decided.
 //
 // Every call ends within [Options.Timeout], also while another process holds the file's lock. Finding work, leases and what is due
-// goes by indexes of only such builds, and costs the same however many others are stored.
+// goes by indexes of only such builds, and costs the same however many others are stored. What takes time in proportion to builds is to
+// make a pool fair that has builds queued, and to end that.
 //
 // # What it does not
 //
 // SQLite has one writer at a time, so that changes wait for each other: batches, such as [queue.Queue.SubmitMany], cost
-// little more than one change. Readers do not wait. The file must be on a local disk, because SQLite's locks do not work across
+// little more than one change. Readers do not wait. Processes do not hear of each other's changes: they poll. The file must be on a local disk, because SQLite's locks do not work across
 // hosts; for several hosts there is package pgqueue.
 //
 // Times are those of the host's clock, which all processes that use the file share. It is read once in each change, after the
@@ -46,4 +48,7 @@
 // It is safe at each start of each process. A schema has a version and the lowest version of programs that can work with it: older
 // programs go on beside newer ones until that number says that they cannot, and are refused then with [ErrTooNew]. [Migrations]
 // returns the statements.
+//
+// Triggers count what is counted of builds and artifacts, and keep programs of version 1 from queueing what they do not know must be
+// admitted. Such programs know no pauses: what is paused, they go on claiming.
 package sqlitequeue
