@@ -25,14 +25,15 @@ var retentionCases = []testCase{
 			canceled := s.draft()
 			s.queued(canceled)
 			s.cancel(canceled, queue.Canceled)
-			s.pass(retention - time.Hour)
+			s.pass(time.Minute)
 			younger, _ := s.logged("younger", queue.Failed)
+			s.pass(retention - time.Hour)
 			lasting := s.apart(3)
 			s.queued(lasting...)
 			session := s.worker()
 			s.offered(lasting[0], session)
 			s.running(lasting[1], session)
-			s.pass(time.Hour)
+			s.pass(time.Hour - 30*time.Second)
 			stay := append(slices.Clone(lasting), younger)
 			s.unchanged("deleting others", func() {
 				if done := s.retain(); done.Deleted != 3 || len(done.Archived) != 0 {
