@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -19,10 +20,14 @@ import (
 
 // fullParams set every field, with values that are awkward inside SQL text.
 func fullParams() queue.Params {
+	id := queue.NewID()
 	return queue.Params{
-		ID: queue.NewID(), Project: "project", Pool: "pool", Labels: queue.Labels{"os": "linux", "gpu/kind": "A-100"},
+		ID: id, Project: "project", Pool: "pool", Labels: queue.Labels{"os": "linux", "gpu/kind": "A-100"},
 		Spec:   []byte("it's {\"?\": 0x00\x00\xff \\ ?0 ?1 ;--}"),
 		Source: &queue.Source{Digest: queue.Digest{1, 2, 3}, Size: 1<<62 + 1}, QueueTimeout: time.Hour, RunTimeout: time.Minute, MaxAttempts: 7,
+		Backoff: queue.Backoff{Base: time.Millisecond, Max: queue.MaxTimeout}, RetryFailed: true, Priority: -queue.MaxPriority,
+		NotBefore: time.Date(2199, 12, 31, 23, 59, 59, 999999000, time.UTC), ConcurrencyKey: `it's ?1 {"?"}`,
+		IdempotencyKey: `it's ?1 {"?"} ` + id.String(), Metadata: map[string]string{"it's": "{\"?1\": \u2028 \\}", "?0": ""},
 	}
 }
 
@@ -114,7 +119,9 @@ func wantSubmitted(t *testing.T, q *queue.Queue, id queue.ID, p queue.Params) {
 	}
 	same := got.Pool == want.Pool && got.Labels.String() == want.Labels.String() && string(got.Spec) == string(want.Spec) &&
 		got.RunTimeout == want.RunTimeout && got.QueueTimeout == want.QueueTimeout && got.MaxAttempts == want.MaxAttempts &&
-		got.State == want.State && (got.Source == nil) == (want.Source == nil)
+		got.State == want.State && (got.Source == nil) == (want.Source == nil) && got.Backoff == want.Backoff &&
+		got.RetryFailed == want.RetryFailed && got.Priority == want.Priority && got.NotBefore.Equal(want.NotBefore) &&
+		got.ConcurrencyKey == want.ConcurrencyKey && got.IdempotencyKey == want.IdempotencyKey && maps.Equal(got.Metadata, want.Metadata)
 	if !same || got.Source != nil && *got.Source != *want.Source {
 		t.Errorf("stored is\n%+v\nwant\n%+v", got, want)
 	}
@@ -146,6 +153,50 @@ func TestSubmitConflictLeavesTransactionUsable(t *testing.T) {
 			}
 			if _, err := q.Get(t.Context(), "project", other.ID); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// A key counts from the moment it is used, in the transaction that uses it and, if that commits, everywhere.
+func TestSubmitKeyInTransaction(t *testing.T) {
+	for name, begin := range transactions {
+		t.Run(name, func(t *testing.T) {
+			db := openDB(t, testenv.SQLite(t), nil)
+			q := queue.New(migrated(t, db, nil), nil)
+			push := queue.Params{Project: "project", Spec: []byte("make"), IdempotencyKey: "push 1"}
+			other := push
+			other.Spec = []byte("make test")
+			for _, commits := range []bool{false, true} {
+				tx, commit, rollback, err := begin(t.Context(), db)
+				if err != nil {
+					t.Fatal(err)
+				}
+				first, err := sqlitequeue.Submit(t.Context(), q, tx, push, push, queue.Params{Project: "project"})
+				if err != nil || first[0] != first[1] || first[0] == first[2] {
+					t.Fatalf("submitted %v, %v, want the first id twice", first, err)
+				}
+				again, err := sqlitequeue.Submit(t.Context(), q, tx, queue.Params{Project: "project"}, push)
+				if err != nil || again[1] != first[0] || again[0] == first[0] {
+					t.Errorf("submitted %v, %v, want the id %v for the known key", again, err, first[0])
+				}
+				if _, err := sqlitequeue.Submit(t.Context(), q, tx, queue.Params{Project: "project"}, other); !errors.Is(err, queue.ErrConflict) {
+					t.Errorf("a build that differs: %v, want %v", err, queue.ErrConflict)
+				}
+				end, want := rollback, 0
+				if commits {
+					end, want = commit, 3
+				}
+				if err := end(); err != nil {
+					t.Fatal(err)
+				}
+				builds, err := q.List(t.Context(), queue.Filter{Project: "project"})
+				if err != nil || len(builds) != want {
+					t.Errorf("%d builds are stored, %v, want %d", len(builds), err, want)
+				}
+			}
+			if _, err := q.Submit(t.Context(), other); !errors.Is(err, queue.ErrConflict) {
+				t.Errorf("a build that differs, after the commit: %v, want %v", err, queue.ErrConflict)
 			}
 		})
 	}
