@@ -165,6 +165,9 @@ func TestSchemaRefusesBadRows(t *testing.T) {
 	for name, good := range map[string]string{
 		"held":     build("state", "0"),
 		"queued":   build("state", "1"),
+		"unknown":  strings.Replace(build("state", "0"), "'', 1,", "'', 0,", 1),
+		"new":      strings.Replace(build("state", "0"), "'', 1,", "'', NULL,", 1),
+		"keyed":    build("state, idem_key, idem_hash", "0, 'key', zeroblob(32)"),
 		"offered":  build(leased, "2, 1, 7, 'w', 1, 0, NULL"),
 		"running":  build(leased, "3, 1, 7, 'w', 1, 1, 1"),
 		"finished": build("state, finished_at", "5, 1"),
@@ -179,6 +182,7 @@ func TestSchemaRefusesBadRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, db, `INSERT INTO slipway_log_head (build_id, epoch, length) VALUES (?, 1, 0)`, id)
+	_, twice, _ := strings.Cut(build("state, idem_key, idem_hash", "0, 'k', zeroblob(32)"), "VALUES ")
 	for name, bad := range map[string]string{
 		"no such state":                build("state", "11"),
 		"negative state":               build("state", "-1"),
@@ -215,6 +219,19 @@ func TestSchemaRefusesBadRows(t *testing.T) {
 		"attempt that has not ended":   `INSERT INTO slipway_attempt SELECT build_id, 1, 'w', 1, 1, 3, NULL, '', NULL, '', NULL, 0 FROM slipway_log_head`,
 		"attempt that led to an offer": `INSERT INTO slipway_attempt SELECT build_id, 1, 'w', 1, 1, 5, 2, '', NULL, '', NULL, 0 FROM slipway_log_head`,
 		"artifact without digest":      `INSERT INTO slipway_artifact SELECT build_id, 1, 'a', 'p', x'', 1, 0, 1 FROM slipway_log_head`,
+		"queued in no class":           strings.Replace(build("state", "1"), "'', 1,", "'', 0,", 1),
+		"negative class":               strings.Replace(build("state", "0"), "'', 1,", "'', -1,", 1),
+		"negative back-off":            build("state, backoff_base", "0, -1"),
+		"back-off beyond its maximum":  build("state, backoff_base, backoff_max", "0, 2, 1"),
+		"half an idempotency key":      build("state, idem_key", "0, 'key'"),
+		"short idempotency hash":       build("state, idem_key, idem_hash", "0, 'key', zeroblob(31)"),
+		"short id of another build":    build("state, retry_of", "0, zeroblob(15)"),
+		"a key twice":                  strings.Replace(build("state, idem_key, idem_hash", "0, 'k', zeroblob(32)"), "VALUES", "VALUES "+twice+",", 1),
+		"a weight of nothing":          `INSERT INTO slipway_share (pool, project, weight) VALUES ('q', 'p', 0)`,
+		"a limit of nothing":           `INSERT INTO slipway_build_limit (project, key, max_running) VALUES ('p', 'k', 0)`,
+		"a limit of no key":            `INSERT INTO slipway_build_limit (project, key, max_running) VALUES ('p', '', 1)`,
+		"negative quota":               `INSERT INTO slipway_project (name, artifact_quota) VALUES ('p', -1)`,
+		"negative lines":               `UPDATE slipway_log_head SET lines = -1`,
 		"second version":               `INSERT INTO slipway_schema_version (id, version, min_compatible) VALUES (2, 1, 1)`,
 	} {
 		if _, err := db.ExecContext(t.Context(), bad); err == nil {
