@@ -12,16 +12,18 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// acceptSQL, like every statement that changes several builds, locks them in the order of their ids first, and then goes by the rows
-// as they were locked. That the session is compared as it is keeps the planner from the indexes of leases: a walk over all of them
-// looks cheap to it when there are few.
+// acceptSQL, like every statement that changes several builds, locks them in the order of their ids first, which is that of its arguments,
+// and then goes by the rows as they were locked. Each is looked up on its own: for a join the planner, who expects a single row, might
+// compare each build with each argument. That the session is compared as it is keeps it from the indexes of leases: a walk over all of
+// them looks cheap to it when there are few.
 const acceptSQL = `
 WITH offered AS MATERIALIZED (
 	SELECT b.id, i.token_hash, i.slack
 	FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS i(id, epoch, session_id, token_hash, slack)
-	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id
-	WHERE b.id = ANY($2::uuid[]) AND b.state = {offered}
-	ORDER BY b.id FOR NO KEY UPDATE OF b
+	CROSS JOIN LATERAL (
+		SELECT b.id FROM {schema}build b
+		WHERE b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.state = {offered}
+		FOR NO KEY UPDATE) b
 )
 UPDATE {schema}build b SET
 	state = {running},
@@ -37,9 +39,11 @@ RETURNING b.id, b.epoch`
 const acceptedSQL = `
 SELECT b.id, b.epoch
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bytea[]) AS i(id, epoch, session_id, token_hash)
-JOIN {schema}build b
-	ON b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.token_hash = i.token_hash
-WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})`
+CROSS JOIN LATERAL (
+	SELECT * FROM {schema}build b
+	WHERE b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.token_hash = i.token_hash
+		AND b.state IN ({running}, {cancelling})
+	OFFSET 0) b`
 
 // Accept implements [queue.Transitions].
 func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {
@@ -67,8 +71,13 @@ type acceptances struct {
 
 // acceptColumns returns accepts as arguments, without those that are done.
 func acceptColumns(accepts []queue.Acceptance, done []queue.AttemptID) (c acceptances) {
+	accepted := make(map[queue.AttemptID]bool, len(done))
+	for _, id := range done {
+		accepted[id] = true
+	}
+	accepts = slices.SortedFunc(slices.Values(accepts), func(x, y queue.Acceptance) int { return byAttempt(x.AttemptID, y.AttemptID) })
 	for _, a := range accepts {
-		if slices.Contains(done, a.AttemptID) {
+		if accepted[a.AttemptID] {
 			continue
 		}
 		c.add(a.AttemptID)
@@ -83,9 +92,8 @@ const releaseSQL = `
 WITH offered AS MATERIALIZED (
 	SELECT b.id
 	FROM unnest($2::uuid[], $3::bigint[]) AS i(id, epoch)
-	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
-	WHERE b.id = ANY($2::uuid[]) AND b.state = {offered}
-	ORDER BY b.id FOR NO KEY UPDATE OF b
+	CROSS JOIN LATERAL (
+		SELECT b.id FROM {schema}build b WHERE b.id = i.id AND b.epoch = i.epoch AND b.state = {offered} FOR NO KEY UPDATE) b
 )
 UPDATE {schema}build b SET
 	state = {queued}, session_id = NULL, deadline = NULL,
@@ -97,7 +105,7 @@ RETURNING b.id, b.epoch`
 // Release implements [queue.Transitions].
 func (b *Backend) Release(ctx context.Context, ids []queue.AttemptID, avoid time.Duration, now time.Time) ([]queue.AttemptID, error) {
 	var c attempts
-	for _, id := range ids {
+	for _, id := range slices.SortedFunc(slices.Values(ids), byAttempt) {
 		c.add(id)
 	}
 	return collect(ctx, b, scanAttemptID, b.sql.release, present(now), c.builds, c.epochs, avoid.Microseconds())

@@ -30,7 +30,7 @@ WITH found AS MATERIALIZED (
 		finished_at = CASE WHEN b.state = {running} THEN NULL ELSE {now} END,
 		not_before = NULL
 	FROM found f
-	WHERE b.id = f.id AND b.id = ANY($2::uuid[]) AND f.state <= {running}
+	WHERE b.id = f.id AND f.state <= {running}
 )
 SELECT id, state, admitted FROM found`
 

@@ -93,10 +93,10 @@ func scanEnd(row pgx.CollectableRow) (e end, err error) {
 // lockEndingSQL locks the builds that finishSQL changes. After it, in a snapshot of its own, that sees every head of a log there is: no first
 // append can follow. So an attempt that has no log needs no head to be closed.
 const lockEndingSQL = `
-SELECT count(*) FROM (
-	SELECT FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch) JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch
-	WHERE b.id = ANY($1::uuid[]) AND b.state IN ({running}, {cancelling})
-	ORDER BY b.id FOR NO KEY UPDATE OF b) l`
+SELECT count(*)
+FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
+CROSS JOIN LATERAL (
+	SELECT FROM {schema}build b WHERE b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) FOR NO KEY UPDATE) b`
 
 // finishSQL is fenced by epoch and state, and by the session of a completion that names one. What does not come back was stale, or
 // finished before.
@@ -110,9 +110,10 @@ WITH ending AS MATERIALIZED (
 		i.reason, nullif(i.exit_code, -1099511627776) AS exit_code, i.signal, nullif(i.log_length, -1099511627776) AS log_length, i.log_sha256
 	FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
 		AS i(id, epoch, session_id, outcome, reason, exit_code, signal, log_length, log_sha256)
-	JOIN {schema}build b ON b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id)
-	WHERE b.id = ANY($3::uuid[]) AND b.state IN ({running}, {cancelling})
-	ORDER BY b.id
+	CROSS JOIN LATERAL (
+		SELECT * FROM {schema}build b
+		WHERE b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id) AND b.state IN ({running}, {cancelling})
+		OFFSET 0) b
 )` + overSQL + `, closed AS (
 	UPDATE {schema}log_head h SET closed = true FROM over o WHERE h.build_id = o.id AND h.epoch = o.epoch
 	RETURNING h.build_id, h.length
@@ -130,9 +131,8 @@ WITH ending AS MATERIALIZED (
 const finishedSQL = `
 SELECT a.build_id, a.epoch, a.result, b.admitted, 0, 0::bigint
 FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
-JOIN {schema}attempt a ON a.build_id = i.id AND a.epoch = i.epoch
-JOIN {schema}build b ON b.id = i.id
-WHERE a.build_id = ANY($1::uuid[]) AND b.id = ANY($1::uuid[]) AND a.result IS NOT NULL`
+CROSS JOIN LATERAL (SELECT * FROM {schema}attempt a WHERE a.build_id = i.id AND a.epoch = i.epoch AND a.result IS NOT NULL OFFSET 0) a
+CROSS JOIN LATERAL (SELECT * FROM {schema}build b WHERE b.id = i.id OFFSET 0) b`
 
 // Finish implements [queue.Transitions].
 func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
