@@ -1,6 +1,10 @@
 package faultcalls
 
-import "github.com/slipway-build/slipway/queue"
+import (
+	"fmt"
+
+	"github.com/slipway-build/slipway/queue"
+)
 
 // A Course is how a call goes on a scene when nothing fails.
 type Course struct {
@@ -8,14 +12,14 @@ type Course struct {
 	call                    *Call
 	before, after, repeated Rows
 	first, second           Answer
-	again                   bool // whether Check has made the call again from where it began
+	checked                 map[string]bool // what faults came to
 }
 
 // Course sets the scene, makes a call twice, and sets the scene again.
 func (s *Scene) Course(c *Call) *Course {
 	s.Helper()
 	s.set(c)
-	o := &Course{Scene: s, call: c, before: s.rows()}
+	o := &Course{Scene: s, call: c, before: s.rows(), checked: make(map[string]bool)}
 	o.first = o.Make(s.Backend)
 	o.after = s.rows()
 	o.second = o.Make(s.Backend)
@@ -36,49 +40,58 @@ func (o *Course) Changes() bool { return !o.before.equal(o.after) }
 // Make makes the call on a backend of the scene's database.
 func (o *Course) Make(b queue.Backend) Answer {
 	result, err := o.call.make(o.Context(), o.Scene, b)
+	if m, ok := result.(queue.Maintained); ok {
+		m.Heads = nil // they name classes by numbers, which differ when a transaction was rolled back
+		result = m
+	}
 	return Answer{err, result}
 }
 
 // Check looks at what is stored after a fault, makes the call again without one, looks again, and resets the scene. It reports whether
-// the change had been made.
+// the change had been made. What an earlier fault has come to already is not tried again: from the same rows the same follows.
 func (o *Course) Check(a Answer, fault Fault) (made bool) {
 	o.Helper()
 	if a.Err == nil && !a.same(o.first) || a.Err != nil && !fault.Unknown(a.Err) {
 		o.Errorf("%v: it returned %v", fault, a)
 	}
 	between := o.sane(o.before, fault)
-	answer, rows := o.first, o.after
+	made = between.equal(o.after)
 	switch {
-	case between.equal(o.before):
-		if a.Err == nil && o.Changes() {
-			o.Errorf("%v: it returned no error, and did nothing", fault)
-		}
-		if o.again && !o.Failed() && !o.call.InSteps {
-			return false // from the same rows the same would follow
-		}
-		o.again = true
-	case between.equal(o.after):
-		made = true
-		answer, rows = o.second, o.repeated
-	case !o.call.InSteps:
+	case a.Err == nil && !made:
+		o.Errorf("%v: it returned no error, and not all was done:\n%s", fault, diff(o.after, between))
+	case !made && !between.equal(o.before) && !o.call.InSteps:
 		o.Errorf("%v: it made a part of its changes:\n%s", fault, diff(o.after, between))
 	}
-	again := o.Make(o.Backend)
-	if o.call.InSteps {
-		o.checkCounts(a, again, fault)
-	} else if !again.same(answer) {
-		o.Errorf("%v: made again, it returned %v; want %v", fault, again, answer)
-	}
-	if now := o.sane(between, fault); !now.equal(rows) {
-		o.Errorf("%v: made again, it did not do what it should:\n%s", fault, diff(rows, now))
+	changed := !between.equal(o.before)
+	if came := fmt.Sprint(between.lines, a.moved(), fault.Lossy); !o.checked[came] {
+		o.checked[came] = true
+		o.checkAgain(a, between, fault)
+		changed = o.Changes()
 	}
 	if o.Failed() {
 		o.FailNow()
 	}
-	if o.Changes() {
+	if changed {
 		o.reset()
 	}
-	return made
+	return made && o.Changes()
+}
+
+// checkAgain makes the call again without a fault.
+func (o *Course) checkAgain(failed Answer, between Rows, fault Fault) {
+	o.Helper()
+	again, want, rows := o.Make(o.Backend), o.first, o.after
+	if between.equal(o.after) {
+		want, rows = o.second, o.repeated
+	}
+	if o.call.InSteps {
+		o.checkCounts(failed, again, fault)
+	} else if !again.same(want) {
+		o.Errorf("%v: made again, it returned %v; want %v", fault, again, want)
+	}
+	if now := o.sane(between, fault); !now.equal(rows) {
+		o.Errorf("%v: made again, it did not do what it should:\n%s", fault, diff(rows, now))
+	}
 }
 
 // sane returns what is stored now, after what was stored before.

@@ -189,6 +189,7 @@ type Answer struct {
 	result any
 }
 
+// String returns the result and the error.
 func (a Answer) String() string { return fmt.Sprintf("%+v, %v", a.result, a.Err) }
 
 // same reports whether both calls succeeded with the same result, or failed with errors that mean the same to a caller.

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"strings"
 )
 
 // soundConn is what is expected of a driver's connections.
@@ -25,6 +26,9 @@ type conn struct {
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if strings.EqualFold(query, "ROLLBACK") {
+		return c.soundConn.ExecContext(ctx, query, args)
+	}
 	return exec(c.faults, func() (driver.Result, error) { return c.soundConn.ExecContext(ctx, query, args) })
 }
 

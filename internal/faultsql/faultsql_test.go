@@ -140,4 +140,11 @@ func TestStrikesOnce(t *testing.T) {
 	if !c.Mend() || rows(t, db) != 1 {
 		t.Errorf("there are %d rows, want 1", rows(t, db))
 	}
+	c.Break(faultsql.Fault{})
+	if _, err := db.ExecContext(t.Context(), "ROLLBACK"); err == nil || errors.Is(err, faultsql.ErrFault) {
+		t.Errorf("a rollback of nothing returned %v, want the database's own error", err)
+	}
+	if c.Mend() {
+		t.Error("a rollback was counted")
+	}
 }

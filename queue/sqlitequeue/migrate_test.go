@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway-build/slipway/internal/faultcalls"
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/sqlitequeue"
@@ -123,19 +124,27 @@ func TestSchemaVersions(t *testing.T) {
 // A newer program may add columns and tables while this one runs on, with statements that it prepared before.
 func TestSchemaGrowsUnderRunningBackend(t *testing.T) {
 	db := openDB(t, testenv.SQLite(t), nil)
-	s := newStage(t, migrated(t, db, nil))
+	b := migrated(t, db, nil)
+	makeCalls := func() {
+		t.Helper()
+		store := newStore(t, plain(t, databasePath(t, db)))
+		scene := faultcalls.New(t, b, store)
+		for _, name := range []string{"Submit", "Accept", "AppendLogs", "Finish", "Claim", "Beat", "Maintain"} {
+			scene.Course(faultcalls.Named(name))
+		}
+		if err := store.Clear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeCalls()
 	other := openDB(t, databasePath(t, db), nil)
 	run(t, other, "ALTER TABLE slipway_build ADD COLUMN later TEXT")
 	run(t, other, "CREATE INDEX slipway_build_later ON slipway_build (later)")
 	run(t, other, "UPDATE slipway_schema_version SET version = version + 1")
-	if err := s.Ping(t.Context()); err != nil {
+	if err := b.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{"Submit", "Accept", "AppendLogs", "Finish", "Claim", "Beat", "Maintain"} {
-		if err := changes[name](t.Context(), s); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	makeCalls()
 }
 
 func TestMigrationsCanBeRead(t *testing.T) {

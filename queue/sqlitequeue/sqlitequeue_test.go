@@ -14,6 +14,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/slipway-build/slipway/internal/faultcalls"
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/queuetest"
@@ -100,25 +101,15 @@ func migratedFile(t *testing.T) []byte {
 
 // A single connection without any setting is enough: no call asks for a second one while it holds one, or relies on what Open sets.
 func TestBareConnection(t *testing.T) {
-	for name, call := range changes {
-		t.Run(name, func(t *testing.T) {
-			db, err := sql.Open("sqlite", ":memory:")
-			if err != nil {
-				t.Fatal(err)
-			}
-			closeAtEnd(t, db)
-			db.SetMaxOpenConns(1)
-			b := migrated(t, db, nil)
-			s := newStage(t, b)
-			if err := call(t.Context(), s); err != nil {
-				t.Fatal(err)
-			}
-			build, err := b.Get(t.Context(), project, s.leased.Build)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkAttempts(t, b, build)
-		})
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, db)
+	db.SetMaxOpenConns(1)
+	scene := faultcalls.New(t, migrated(t, db, nil), newStore(t, db))
+	for _, c := range faultcalls.Calls() {
+		t.Run(c.Name, func(t *testing.T) { scene.In(t).Course(c) })
 	}
 }
 
@@ -134,7 +125,10 @@ func databasePath(t *testing.T, db *sql.DB) (path string) {
 // The driver's own ways to copy a database that is in use can be reached.
 func TestBackup(t *testing.T) {
 	db := openDB(t, testenv.SQLite(t), nil)
-	s := newStage(t, migrated(t, db, nil))
+	stored := queue.NewBuild{ID: queue.NewID(), Project: "project", Pool: "pool", RunTimeout: time.Hour, MaxAttempts: 1}
+	if _, err := migrated(t, db, nil).Submit(t.Context(), []queue.NewBuild{stored}, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
 	paths := map[string]string{"NewBackup": testenv.SQLite(t), "VACUUM INTO": testenv.SQLite(t)}
 	run(t, db, "VACUUM INTO ?", paths["VACUUM INTO"])
 	conn, err := db.Conn(t.Context())
@@ -156,8 +150,8 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	for how, path := range paths {
-		build, err := open(t, path, nil).Get(t.Context(), project, s.leased.Build)
-		if err != nil || build.State != queue.Running {
+		build, err := open(t, path, nil).Get(t.Context(), stored.Project, stored.ID)
+		if err != nil || build.State != queue.Pending {
 			t.Errorf("in the copy made by %s the build is %v, %v", how, build.State, err)
 		}
 	}
