@@ -20,7 +20,7 @@ import (
 	"github.com/slipway-build/slipway/queue/pgqueue"
 )
 
-// A plant is a server that crashes, and all that goes on on it meanwhile. Its times are those of production made short.
+// A plant is a server that crashes, and all that goes on on it meanwhile. Its times have the proportions of the defaults.
 type plant struct {
 	*testing.T
 	cluster *testenv.Cluster
@@ -30,6 +30,8 @@ type plant struct {
 	submitting atomic.Bool
 	submitted  atomic.Int64
 	finished   atomic.Int64
+
+	finishing gate // shut while workers must not finish what they run
 
 	mu        sync.Mutex
 	accepted  map[queue.ID]bool            // submits that returned success
@@ -42,6 +44,7 @@ type plant struct {
 const (
 	plantGrace = 3 * time.Second
 	plantTTL   = 1500 * time.Millisecond
+	slotsEach  = 4 // of a worker
 	kills      = 10
 	succeeded  = 5 // as it is stored
 )
@@ -106,14 +109,17 @@ func (p *plant) pause(d time.Duration) bool {
 	}
 }
 
+// unknown reports whether an error leaves it open what was done.
+func (p *plant) unknown(err error) bool {
+	return errors.Is(err, queue.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || p.ctx.Err() != nil
+}
+
 // insist makes a call until its outcome is known, and returns that. While it is not, the error must say so.
 func (p *plant) insist(what string, call func() error) error {
 	for {
 		err := call()
 		switch {
-		case errors.Is(err, queue.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		case p.ctx.Err() != nil:
-			return p.ctx.Err()
+		case p.unknown(err):
 		case err == nil, errors.Is(err, queue.ErrStaleLease), errors.Is(err, queue.ErrConflict):
 			return err
 		default:
@@ -146,8 +152,10 @@ func (p *plant) submit(q *queue.Queue) {
 // A controller is a process with sessions.
 type controller struct {
 	*plant
-	queue *queue.Queue
-	tasks *sync.WaitGroup
+	queue      *queue.Queue
+	tasks      *sync.WaitGroup
+	beating    gate
+	maintained atomic.Int64
 
 	mu   sync.Mutex
 	idle map[queue.SessionID]int
@@ -165,22 +173,40 @@ func (p *plant) control(tasks *sync.WaitGroup, workers ...string) *controller {
 		c.connect(worker)
 	}
 	for every, chore := range map[time.Duration]func() error{
-		100 * time.Millisecond: func() error { _, err := c.queue.Beat(p.ctx); return err },
-		50 * time.Millisecond:  func() error { _, err := c.queue.Maintain(p.ctx); return err },
-		10 * time.Millisecond:  c.claim,
+		plantTTL / 4:          c.beat,
+		50 * time.Millisecond: c.maintain,
+		10 * time.Millisecond: c.claim,
 	} {
 		tasks.Go(func() {
 			for p.pause(every) {
-				_ = p.insist("a chore", chore)
+				if err := chore(); !p.unknown(err) && err != nil {
+					p.Errorf("a chore returned %v", err)
+				}
 			}
 		})
 	}
 	return c
 }
 
+func (c *controller) beat() error {
+	if !c.beating.pass(c.ctx) {
+		return c.ctx.Err()
+	}
+	_, err := c.queue.Beat(c.ctx)
+	return err
+}
+
+func (c *controller) maintain() error {
+	_, err := c.queue.Maintain(c.ctx)
+	if err == nil {
+		c.maintained.Add(1)
+	}
+	return err
+}
+
 func (c *controller) connect(worker string) queue.SessionID {
 	c.Helper()
-	session := queue.NewSession{Worker: worker, Instance: "i", Pools: []string{"pool"}, Slots: 4}
+	session := queue.NewSession{Worker: worker, Instance: "i", Pools: []string{"pool"}, Slots: slotsEach}
 	id, err := c.queue.OpenSession(c.ctx, session)
 	if err != nil {
 		c.Fatal(err)
@@ -234,6 +260,9 @@ func (c *controller) work(session queue.SessionID, id queue.AttemptID) {
 	if !c.pause(time.Duration(rand.IntN(40)) * time.Millisecond) {
 		return
 	}
+	if !c.finishing.pass(c.ctx) {
+		return
+	}
 	var state queue.State
 	err = c.insist("Finish", func() (err error) {
 		state, err = c.queue.Finish(c.ctx, queue.Completion{AttemptID: id, Outcome: queue.Succeeded})
@@ -272,7 +301,7 @@ func (p *plant) end(id queue.AttemptID, state queue.State, err error) {
 func (c *controller) abandon(worker string) {
 	c.Helper()
 	session := c.connect(worker)
-	c.take(session, -4) // nobody else claims for it
+	c.take(session, -slotsEach) // nobody else claims for it
 	for {
 		var offers []queue.Offer
 		err := c.insist("Claim", func() (err error) {
@@ -348,6 +377,51 @@ func (p *plant) restart() {
 	}
 }
 
+// busy waits until so many builds are running.
+func (p *plant) busy(builds int) {
+	p.Helper()
+	p.until("all workers were busy", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.running) >= builds
+	})
+}
+
+// A gate holds up those who come to it while it is shut.
+type gate struct {
+	mu   sync.Mutex
+	open chan struct{} // nil: it is
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = make(chan struct{})
+}
+
+func (g *gate) reopen() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.open)
+	g.open = nil
+}
+
+// pass reports whether the gate was open before ctx ended.
+func (g *gate) pass(ctx context.Context) bool {
+	g.mu.Lock()
+	open := g.open
+	g.mu.Unlock()
+	if open == nil {
+		return true
+	}
+	select {
+	case <-open:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // until waits for something to happen.
 func (p *plant) until(what string, happened func() bool) {
 	p.Helper()
@@ -375,8 +449,8 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 	var submitters, tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer cancel()
-	first := p.control(&tasks, "worker-1", "worker-2")
-	p.control(&tasks, "worker-3")
+	workers := []string{"worker-1", "worker-2", "worker-3"}
+	controllers := []*controller{p.control(&tasks, workers[:2]...), p.control(&tasks, workers[2:]...)}
 	for range 3 {
 		q := p.queue()
 		submitters.Go(func() { p.submit(q) })
@@ -385,7 +459,7 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 	for n := range kills {
 		p.more(60)
 		if n%4 == 0 {
-			first.abandon(fmt.Sprintf("mortal-%d", n))
+			controllers[0].abandon(fmt.Sprintf("mortal-%d", n))
 			p.crash()
 			p.more(60)
 		}
@@ -393,11 +467,21 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 		p.restart()
 	}
 	p.more(60)
+
+	// Of two controllers one is back at once and looks for what is due, and the other comes a moment later.
+	first, late := controllers[0], controllers[1]
+	p.finishing.shut()
+	p.busy(len(workers) * slotsEach)
 	if err := p.cluster.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	late.beating.shut()
 	p.pause(2 * plantGrace)
 	p.restart()
+	rounds := first.maintained.Load() + 5
+	p.until("the first controller had looked", func() bool { return first.maintained.Load() >= rounds })
+	late.beating.reopen()
+	p.finishing.reopen()
 	p.more(60)
 
 	p.submitting.Store(false)
@@ -412,7 +496,7 @@ func TestServerCrashesUnderLoad(t *testing.T) {
 		defer p.mu.Unlock()
 		return len(p.running) == 0
 	})
-	p.settle(first.queue)
+	p.settle(controllers[0].queue)
 	t.Logf("%d builds survived %d kills; %d attempts were started, %d abandoned", len(p.accepted), kills, len(p.started), len(p.abandoned))
 }
 
