@@ -57,7 +57,7 @@ func SubmitPgx(ctx context.Context, q *queue.Queue, tx interface {
 func backendOf(q *queue.Queue) (*Backend, error) {
 	b, ok := q.Backend().(*Backend)
 	if !ok {
-		return nil, fmt.Errorf("pgqueue: submit: the queue's backend is a %T, not a *pgqueue.Backend", q.Backend())
+		return nil, fmt.Errorf("pgqueue: the queue's backend is a %T, not a *pgqueue.Backend", q.Backend())
 	}
 	return b, nil
 }

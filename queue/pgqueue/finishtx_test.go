@@ -1,0 +1,237 @@
+package pgqueue_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/memqueue"
+	"github.com/slipway-build/slipway/queue/pgqueue"
+)
+
+// A finishingTx is a transaction of a caller in which attempts can be finished.
+type finishingTx struct {
+	finish           func(ends ...queue.Completion) ([]queue.Finished, error)
+	commit, rollback func() error
+}
+
+// finishingTxs begin transactions in every way in which a service may.
+var finishingTxs = map[string]func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error){
+	"sql.Tx": func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error) {
+		tx, err := s.service().BeginTx(ctx, nil)
+		if err != nil {
+			return finishingTx{}, err
+		}
+		return finishingTx{bunForm(ctx, q, tx), tx.Commit, tx.Rollback}, nil
+	},
+	"bun.Tx": func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error) {
+		tx, err := bun.NewDB(s.service(), pgdialect.New()).BeginTx(ctx, nil)
+		if err != nil {
+			return finishingTx{}, err
+		}
+		return finishingTx{bunForm(ctx, q, tx), tx.Commit, tx.Rollback}, nil
+	},
+	"pgx.Tx": func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error) {
+		tx, err := s.db.Pool.Begin(ctx)
+		if err != nil {
+			return finishingTx{}, err
+		}
+		return finishingTx{
+			func(ends ...queue.Completion) ([]queue.Finished, error) {
+				return pgqueue.FinishPgx(ctx, q, tx, ends...)
+			},
+			func() error { return tx.Commit(ctx) },
+			func() error { return tx.Rollback(ctx) },
+		}, nil
+	},
+}
+
+func bunForm(ctx context.Context, q *queue.Queue, tx bun.IConn) func(...queue.Completion) ([]queue.Finished, error) {
+	return func(ends ...queue.Completion) ([]queue.Finished, error) { return pgqueue.Finish(ctx, q, tx, ends...) }
+}
+
+// service returns a service's own access to the database.
+func (s *stage) service() *sql.DB {
+	db := stdlib.OpenDBFromPool(s.db.Pool)
+	s.Cleanup(func() { db.Close() })
+	return db
+}
+
+// An attempt that is finished in a transaction has ended exactly if that commits, and as it does when it is finished alone.
+func TestFinishInTransaction(t *testing.T) {
+	for name, begin := range finishingTxs {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			q := queue.New(s.Backend, nil)
+			first, second, lost, alone := s.running(), s.running(), s.running(), s.running()
+			other, stale := s.running(), queue.AttemptID{Build: first.Build, Epoch: 7}
+			for _, id := range []queue.AttemptID{first, alone} {
+				_, err := s.appendLog(t.Context(), id, 0, "hello")
+				s.must(err)
+			}
+			end := queue.Completion{
+				Outcome: queue.Failed, Reason: `it's ?0 "$1" \ {}, %`, ExitCode: new(3), Signal: "quit", LogLength: 5, LogSHA256: queue.Digest{0xff, '\''},
+			}
+			finish := func(ends ...queue.Completion) (finishingTx, []queue.Finished) {
+				tx, err := begin(t.Context(), s, q)
+				s.must(err)
+				done, err := tx.finish(ends...)
+				s.must(err)
+				return tx, done
+			}
+			ends := []queue.Completion{
+				end, {AttemptID: second, Session: s.session, Outcome: queue.Succeeded, LogPartial: true}, {AttemptID: lost, Outcome: queue.Lost},
+				{AttemptID: other, Session: s.session + 1, Outcome: queue.Succeeded}, {AttemptID: stale, Outcome: queue.Succeeded},
+			}
+			ends[0].AttemptID = first
+
+			tx, done := finish(ends...)
+			s.wantEnds(done, map[queue.AttemptID]queue.State{first: queue.Failed, second: queue.Succeeded, lost: queue.Pending})
+			s.wantState(first, queue.Running) // to others
+			s.must(tx.rollback())
+			s.wantState(first, queue.Running)
+			if length, err := s.appendLog(t.Context(), second, 0, "goes on"); err != nil || length != 7 {
+				t.Errorf("append after the rollback: length %d, %v", length, err)
+			}
+
+			tx, _ = finish(ends...)
+			s.must(tx.commit())
+			s.wantState(first, queue.Failed)
+			s.wantState(second, queue.Succeeded)
+			s.wantState(lost, queue.Pending)
+			s.wantState(other, queue.Running)
+			s.wantLog(first, "hello", true)
+			s.wantLog(second, "goes on", false)
+
+			end.AttemptID = alone
+			_, err := q.Finish(t.Context(), end)
+			s.must(err)
+			got, want := s.attempt(first), s.attempt(alone)
+			if got.Outcome != want.Outcome || got.Reason != want.Reason || *got.ExitCode != *want.ExitCode || got.Signal != want.Signal ||
+				got.LogSHA256 != want.LogSHA256 || got.LogLength != want.LogLength {
+				t.Errorf("finished in a transaction: %+v; finished alone: %+v", got, want)
+			}
+
+			// The worker's own report, later, and another in a transaction.
+			if state, err := q.Finish(t.Context(), queue.Completion{AttemptID: first, Outcome: queue.Succeeded}); err != nil || state != queue.Failed {
+				t.Errorf("finished again: %v, %v; want failed as before", state, err)
+			}
+			tx, done = finish(queue.Completion{AttemptID: first, Outcome: queue.Succeeded}, queue.Completion{AttemptID: lost, Outcome: queue.Failed})
+			s.wantEnds(done, map[queue.AttemptID]queue.State{first: queue.Failed, lost: queue.Pending})
+			s.must(tx.commit())
+		})
+	}
+}
+
+func (s *stage) wantEnds(done []queue.Finished, want map[queue.AttemptID]queue.State) {
+	s.Helper()
+	got := make(map[queue.AttemptID]queue.State)
+	for _, f := range done {
+		got[f.AttemptID] = f.State
+	}
+	if len(got) != len(want) {
+		s.Errorf("Finish returned %v, want %v", got, want)
+	}
+	for id, state := range want {
+		if got[id] != state {
+			s.Errorf("Finish returned %v for %v, want %v", got[id], id, state)
+		}
+	}
+}
+
+func (s *stage) wantState(id queue.AttemptID, want queue.State) {
+	s.Helper()
+	b, err := s.Get(s.Context(), "project", id.Build)
+	if err != nil || b.State != want {
+		s.Errorf("build is %v, %v; want %v", b.State, err, want)
+	}
+}
+
+func (s *stage) attempt(id queue.AttemptID) queue.Attempt {
+	s.Helper()
+	rows, err := s.Attempts(s.Context(), "project", id.Build)
+	s.must(err)
+	if len(rows) != 1 {
+		s.Fatalf("attempts are %v, want one", rows)
+	}
+	return rows[0]
+}
+
+// Whoever reports the attempt while a transaction that has ended it is open learns what becomes of that.
+func TestFinishDuringAnOpenFinish(t *testing.T) {
+	for _, commit := range []bool{true, false} {
+		s := newStage(t)
+		q := queue.New(s.Backend, nil)
+		id := s.running()
+		tx, err := finishingTxs["pgx.Tx"](t.Context(), s, q)
+		s.must(err)
+		_, err = tx.finish(queue.Completion{AttemptID: id, Outcome: queue.Failed})
+		s.must(err)
+		var call sync.WaitGroup
+		var state queue.State
+		call.Go(func() { state, err = q.Finish(t.Context(), queue.Completion{AttemptID: id, Outcome: queue.Succeeded}) })
+		s.waiting(1)
+		want := queue.Succeeded
+		if commit {
+			want = queue.Failed
+			s.must(tx.commit())
+		} else {
+			s.must(tx.rollback())
+		}
+		if call.Wait(); err != nil || state != want {
+			t.Errorf("Finish beside a transaction that commits %v: %v, %v; want %v", commit, state, err, want)
+		}
+	}
+}
+
+// A sweep leaves alone what is being ended.
+func TestSweepDuringAnOpenFinish(t *testing.T) {
+	s := newStage(t)
+	q := queue.New(s.Backend, nil)
+	id := s.running()
+	tx, err := finishingTxs["sql.Tx"](t.Context(), s, q)
+	s.must(err)
+	_, err = tx.finish(queue.Completion{AttemptID: id, Outcome: queue.Succeeded})
+	s.must(err)
+	late := time.Now().Add(48 * time.Hour)
+	if done, err := s.Maintain(t.Context(), queue.Rules{Limit: 10}, late); err != nil || done.TimedOut != 0 {
+		t.Errorf("Maintain did %+v, %v", done, err)
+	}
+	s.must(tx.commit())
+	s.wantState(id, queue.Succeeded)
+}
+
+func TestFinishInTransactionErrors(t *testing.T) {
+	s := newStage(t)
+	q := queue.New(s.Backend, nil)
+	id := s.running()
+	tx, err := s.db.Pool.BeginTx(t.Context(), pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	s.must(err)
+	defer tx.Rollback(context.Background())
+	end := queue.Completion{AttemptID: id, Outcome: queue.Succeeded}
+	if _, err := pgqueue.FinishPgx(t.Context(), q, tx, queue.Completion{AttemptID: id}); !errors.Is(err, queue.ErrInvalid) {
+		t.Errorf("no outcome: %v, want ErrInvalid", err)
+	}
+	if done, err := pgqueue.FinishPgx(t.Context(), q, tx); err != nil || done != nil {
+		t.Errorf("no ends: %v, %v", done, err)
+	}
+	_, err = pgqueue.FinishPgx(t.Context(), q, tx, end)
+	if e, ok := errors.AsType[*queue.Error](err); !ok || e.Op != "finish" || e.ID != id.Build {
+		t.Errorf("in a transaction that must not write: %v, want an error of finish", err)
+	}
+	other := queue.New(memqueue.New(), nil)
+	if _, err := pgqueue.Finish(t.Context(), other, s.service(), end); err == nil || !strings.Contains(err.Error(), "*memqueue.Backend") {
+		t.Errorf("a queue on another backend: %v, want an error that names it", err)
+	}
+	s.wantState(id, queue.Running)
+}
