@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +20,6 @@ const takeLockSQL = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 // ownRank is the rank that a build b has outside of fair pools: see [queue.NewBuild.Rank].
 const ownRank = `(extract(epoch FROM greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint - b.priority * 60000000`
 
-// unserved holds if no live session serves the class of a build y.
-const unserved = `NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = y.class_id AND c.served_until > {now})`
-
 // admitSQL walks over lanes, class by class, each by a look into an index, and goes by what it sees of the settings, of what uses up
 // limits and windows, and of how far fair pools have come: nobody else adds to those while it runs.
 //
@@ -31,8 +29,9 @@ const unserved = `NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = y.class_i
 //
 //	step       the lanes, numbered, with a class each, up to the first of the lane after the last
 //	lane       those that are not of a paused project, with the classes that may be admitted
-//	found      queued builds that are to be held again: of paused projects as far as a claim would walk over them, and those that
-//	           nobody serves where others wait for their place
+//	above, below  classes with queued builds, on both sides of one that chance takes, if a project is paused
+//	found      queued builds that are to be held again: of paused projects, where one comes soon in a class, and those that nobody
+//	           serves where others wait for their place
 //	key, fair  what is left of the limits of keys, and of the windows of projects in fair pools
 //	tempo      how far fair pools have come
 //	candidate  the first of each lane; lanes may share what is left
@@ -57,34 +56,57 @@ WITH RECURSIVE step AS (
 		array_agg(s.class_id) FILTER (WHERE c.served_until > {now} OR s.limit_key = '' AND p.fair IS NOT TRUE) AS classes
 	FROM step s
 	JOIN {schema}class c ON c.id = s.class_id
-	LEFT JOIN {schema}pool p ON p.name = s.pool COLLATE "C"
-	WHERE s.n <= $5::int AND NOT EXISTS (SELECT FROM {schema}project j WHERE j.name = s.project COLLATE "C" AND j.paused)
+	LEFT JOIN {schema}pool p ON p.name = s.pool
+	WHERE s.n <= $5::int AND NOT EXISTS (SELECT FROM {schema}project j WHERE j.name = s.project AND j.paused)
 	GROUP BY s.n, s.pool, s.project, s.limit_key, p.fair
 ), paused AS MATERIALIZED (
 	SELECT j.name FROM {schema}project j WHERE j.paused
-), queue AS (
-	(SELECT b.class_id FROM {schema}build b WHERE b.state = {queued} AND EXISTS (SELECT FROM paused) ORDER BY b.class_id LIMIT 1)
+), middle AS MATERIALIZED (
+	SELECT (max(c.id) * $8::float8)::int AS id FROM {schema}class c
+), above AS (
+	SELECT z.class_id, 1 AS n
+	FROM (
+		SELECT b.class_id FROM {schema}build b
+		WHERE b.state = {queued} AND b.class_id > (SELECT id FROM middle) AND EXISTS (SELECT FROM paused) ORDER BY b.class_id LIMIT 1) z
 	UNION ALL
-	SELECT z.class_id
-	FROM queue q CROSS JOIN LATERAL (
+	SELECT z.class_id, q.n + 1
+	FROM above q CROSS JOIN LATERAL (
 		SELECT b.class_id FROM {schema}build b WHERE b.state = {queued} AND b.class_id > q.class_id ORDER BY b.class_id LIMIT 1) z
+	WHERE q.n < 100
+), below AS (
+	SELECT z.class_id, 1 AS n
+	FROM (
+		SELECT b.class_id FROM {schema}build b
+		WHERE b.state = {queued} AND b.class_id <= (SELECT id FROM middle) AND EXISTS (SELECT FROM paused) ORDER BY b.class_id DESC LIMIT 1) z
+	UNION ALL
+	SELECT z.class_id, q.n + 1
+	FROM below q CROSS JOIN LATERAL (
+		SELECT b.class_id FROM {schema}build b WHERE b.state = {queued} AND b.class_id < q.class_id ORDER BY b.class_id DESC LIMIT 1) z
+	WHERE q.n < 100
 ), found AS MATERIALIZED (
 	SELECT y.id
-	FROM queue q CROSS JOIN LATERAL (
-		SELECT b.id, b.project FROM {schema}build b WHERE b.state = {queued} AND b.class_id = q.class_id ORDER BY b.rank, b.id LIMIT 512) y
-	WHERE y.project COLLATE "C" IN (SELECT name FROM paused)
+	FROM (SELECT class_id FROM above UNION ALL SELECT class_id FROM below) q
+	CROSS JOIN LATERAL (
+		SELECT q.class_id FROM (
+			SELECT b.project FROM {schema}build b
+			WHERE b.state = {queued} AND b.class_id = q.class_id ORDER BY b.rank, b.id LIMIT 20) z
+		WHERE z.project IN (SELECT name FROM paused) LIMIT 1) near
+	CROSS JOIN LATERAL (
+		SELECT b.id, b.project FROM {schema}build b WHERE b.state = {queued} AND b.class_id = near.class_id ORDER BY b.rank, b.id LIMIT 512) y
+	WHERE y.project IN (SELECT name FROM paused)
 	UNION
 	SELECT y.id
 	FROM (SELECT DISTINCT l.project, l.limit_key FROM lane l WHERE l.limit_key <> '') k CROSS JOIN LATERAL (
 		SELECT b.id, b.class_id FROM {schema}build b
 		WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state = {queued} LIMIT 512) y
-	WHERE ` + unserved + `
+	WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = y.class_id AND c.served_until > {now})
 	UNION
 	SELECT y.id
-	FROM (SELECT DISTINCT l.pool, l.project FROM lane l WHERE l.fair) k CROSS JOIN LATERAL (
-		SELECT b.id, b.class_id FROM {schema}build b
-		WHERE b.pool = k.pool AND b.project = k.project AND b.state = {queued} AND b.admitted LIMIT 512) y
-	WHERE ` + unserved + `
+	FROM (SELECT DISTINCT l.pool FROM lane l WHERE l.fair) k
+	JOIN {schema}class c ON c.pool = k.pool AND (c.served_until > {now}) IS NOT TRUE
+	CROSS JOIN LATERAL (
+		SELECT b.id, b.project FROM {schema}build b WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank, b.id LIMIT 512) y
+	WHERE EXISTS (SELECT FROM lane l WHERE l.fair AND l.pool = k.pool AND l.project = y.project)
 ), idle AS MATERIALIZED (
 	SELECT b.id, b.pool, b.project, b.limit_key
 	FROM {schema}build b
@@ -94,7 +116,7 @@ WITH RECURSIVE step AS (
 	SELECT k.project, k.limit_key, m.max_running - u.n
 		+ (SELECT count(*) FROM idle i WHERE i.project = k.project AND i.limit_key = k.limit_key) AS room
 	FROM (SELECT DISTINCT l.project, l.limit_key FROM lane l WHERE l.limit_key <> '') k
-	JOIN {schema}build_limit m ON m.project = k.project AND m.key = k.limit_key COLLATE "C"
+	JOIN {schema}build_limit m ON m.project = k.project AND m.key = k.limit_key
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS n FROM (
 			SELECT FROM {schema}build b
@@ -104,7 +126,7 @@ WITH RECURSIVE step AS (
 	SELECT k.pool, k.project, $6::bigint - u.n + (SELECT count(*) FROM idle i WHERE i.pool = k.pool AND i.project = k.project) AS room,
 		s.virtual_end, $7::bigint / coalesce(s.weight, 1) AS step
 	FROM (SELECT DISTINCT l.pool, l.project FROM lane l WHERE l.fair) k
-	LEFT JOIN {schema}share s ON s.pool = k.pool COLLATE "C" AND s.project = k.project COLLATE "C"
+	LEFT JOIN {schema}share s ON s.pool = k.pool AND s.project = k.project
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS n FROM (
 			SELECT FROM {schema}build b
@@ -118,7 +140,7 @@ WITH RECURSIVE step AS (
 			ORDER BY b.rank, b.id LIMIT 1) h
 		WHERE c.pool = k.pool AND c.served_until > {now}), p.virtual_end) AS at
 	FROM (SELECT DISTINCT l.pool FROM lane l WHERE l.fair) k
-	JOIN {schema}pool p ON p.name = k.pool COLLATE "C"
+	JOIN {schema}pool p ON p.name = k.pool
 ), candidate AS MATERIALIZED (
 	SELECT l.n, l.pool, l.project, l.limit_key, l.fair, l.key_room, l.fair_room, z.id, z.rank
 	FROM (
@@ -171,7 +193,7 @@ WITH RECURSIVE step AS (
 ), pool_end AS (
 	UPDATE {schema}pool p SET virtual_end = greatest(p.virtual_end, e.virtual_end)
 	FROM (SELECT r.pool, max(r.rank + r.step) AS virtual_end FROM ranked r WHERE r.fair GROUP BY r.pool) e
-	WHERE p.name = e.pool COLLATE "C"
+	WHERE p.name = e.pool
 ), head AS MATERIALIZED (
 	SELECT r.class_id, min(r.rank) AS rank, count(*) AS n FROM ranked r GROUP BY r.class_id
 ), last AS MATERIALIZED (
@@ -185,8 +207,9 @@ SELECT (SELECT count(*) FROM ranked), (SELECT count(*) FROM idle),
 		WHERE s.n = last.n AND EXISTS (SELECT FROM step t WHERE t.n > last.n) LIMIT 1), ARRAY['', '', ''])
 FROM last`
 
-// Admit implements [queue.Admission]. It looks at no more than 512 lanes, and moves no more than 512 builds, even if it may. Of paused
-// projects it holds what is queued among the first 512 of each class.
+// Admit implements [queue.Admission]. It looks at no more than 512 lanes, and moves no more than 512 builds, even if it may. What is queued
+// of paused projects it holds when it comes near the head of its class, as far as it looks: at 200 classes in a call, others each time.
+// Until then it is in nobody's way, and no claim takes it.
 func (b *Backend) Admit(ctx context.Context, after queue.Lane, max int, now time.Time) (queue.Admitted, error) {
 	if max < 1 {
 		return queue.Admitted{Next: after}, nil
@@ -198,7 +221,7 @@ func (b *Backend) Admit(ctx context.Context, after queue.Lane, max int, now time
 	},
 		command{b.sql.takeLock, []any{b.lockName("admit")}},
 		command{b.sql.admit, []any{
-			present(now), after.Pool, after.Project, after.Key, min(max, admitLimit), queue.FairWindow, queue.FairStep,
+			present(now), after.Pool, after.Project, after.Key, min(max, admitLimit), queue.FairWindow, queue.FairStep, rand.Float64(),
 		}})
 	return done, err
 }

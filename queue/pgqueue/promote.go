@@ -80,8 +80,13 @@ WITH found AS MATERIALIZED (
 		SELECT y.id
 		FROM {schema}pool p JOIN {schema}class c ON c.pool = p.name COLLATE "default"
 		CROSS JOIN LATERAL (
+			SELECT FROM (
+				SELECT b.admitted FROM {schema}build b
+				WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 4) x
+			WHERE NOT x.admitted LIMIT 1) last
+		CROSS JOIN LATERAL (
 			SELECT b.id, b.admitted FROM {schema}build b
-			WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 100) y
+			WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 512) y
 		WHERE p.fair AND NOT y.admitted
 		UNION ALL
 		SELECT y.id FROM (
