@@ -14,6 +14,8 @@ const (
 	LogOffset = "Slipway-Log-Offset"
 	// LogLength is how many bytes of the log are stored.
 	LogLength = "Slipway-Log-Length"
+	// LogCut is "true" if the log was longer than it may be: its rest was dropped.
+	LogCut = "Slipway-Log-Cut"
 	// LogClosed is "true" if no more comes: the attempt has ended or, if the request named no epoch, the build has.
 	LogClosed = "Slipway-Log-Closed"
 )
@@ -28,6 +30,12 @@ type NewBuild struct {
 	QueueTimeoutMS int64             `json:"queue_timeout_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"End the build if it waits longer, in milliseconds. Default: never."`
 	RunTimeoutMS   int64             `json:"run_timeout_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"End an attempt that runs longer, in milliseconds."`
 	MaxAttempts    int               `json:"max_attempts,omitempty" minimum:"0" maximum:"100" doc:"How often the build may be started when workers are lost."`
+	RetryFailed    bool              `json:"retry_failed,omitempty" doc:"Attempt the build again also when it failed by its own doing."`
+	Priority       int               `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"Each step counts as much as having been submitted a minute earlier."`
+	NotBefore      *time.Time        `json:"not_before,omitempty" doc:"When the build may start at the earliest. Default: at once."`
+	ConcurrencyKey string            `json:"concurrency_key,omitempty" doc:"Builds of the project with one key share its limit."`
+	IdempotencyKey string            `json:"idempotency_key,omitempty" doc:"A second submit with the key adds nothing and answers with the first build."`
+	Metadata       map[string]string `json:"metadata,omitempty" doc:"Kept for the submitter, at most 4 KiB."`
 }
 
 // A Source names an uploaded archive.
@@ -51,7 +59,14 @@ type Build struct {
 	Worker         string            `json:"worker,omitempty"`
 	RunTimeoutMS   int64             `json:"run_timeout_ms"`
 	QueueTimeoutMS int64             `json:"queue_timeout_ms,omitempty"`
+	RetryFailed    bool              `json:"retry_failed,omitempty"`
+	Priority       int               `json:"priority,omitempty"`
+	ConcurrencyKey string            `json:"concurrency_key,omitempty"`
+	IdempotencyKey string            `json:"idempotency_key,omitempty"`
+	Metadata       map[string]string `json:"metadata,omitempty"`
+	RetryOf        *queue.ID         `json:"retry_of,omitempty"`
 	CreatedAt      time.Time         `json:"created_at"`
+	NotBefore      *time.Time        `json:"not_before,omitempty" doc:"When a build that is held back may start."`
 	StartedAt      *time.Time        `json:"started_at,omitempty"`
 	FinishedAt     *time.Time        `json:"finished_at,omitempty"`
 	Reason         string            `json:"reason,omitempty"`
@@ -75,6 +90,86 @@ type Attempt struct {
 	// LogSHA256 is the worker's sum of the log; LogComplete says that all of it is stored.
 	LogSHA256   string `json:"log_sha256,omitempty"`
 	LogComplete bool   `json:"log_complete"`
+	// LogCut says that the log was longer than it may be.
+	LogCut bool `json:"log_cut,omitempty"`
+}
+
+// An Explanation says why a build is pending.
+type Explanation struct {
+	State    string    `json:"state"`
+	Position int       `json:"position,omitempty" doc:"Place in its queue, 1 if it is next; left out if it is not queued."`
+	Verdicts []Verdict `json:"verdicts" doc:"One for each thing that the build needs; none unless it is pending."`
+}
+
+// A Verdict tells whether one thing that a build needs is there.
+type Verdict struct {
+	Requirement string `json:"requirement" doc:"time, class, pool, project, limit, worker, label, slot or turn."`
+	Met         bool   `json:"met"`
+	Text        string `json:"text" doc:"One line for people."`
+}
+
+// A Pool is what is set for a pool of workers. In a change, what is left out stays.
+type Pool struct {
+	Name    string         `json:"name,omitempty"`
+	Paused  *bool          `json:"paused,omitempty" doc:"Builds of the pool are not started."`
+	Fair    *bool          `json:"fair,omitempty" doc:"Projects share the pool by weight."`
+	Weights map[string]int `json:"weights,omitempty" doc:"Shares of projects in a fair pool, 1 to 1000; 0 in a change sets one back to 1."`
+}
+
+// Pools are those for which something is set.
+type Pools struct {
+	Pools []Pool `json:"pools"`
+}
+
+// A Project is what is set for a project. In a change, what is left out stays.
+type Project struct {
+	Name          string `json:"name,omitempty"`
+	Paused        *bool  `json:"paused,omitempty" doc:"Builds of the project are not started."`
+	ArtifactQuota *int64 `json:"artifact_quota,omitempty" minimum:"0" doc:"Bytes of artifacts that the project may have; 0 is any."`
+	ArtifactBytes int64  `json:"artifact_bytes,omitempty" doc:"How many it has."`
+}
+
+// A ProjectPage is a page of a list of projects.
+type ProjectPage struct {
+	Projects   []Project `json:"projects"`
+	NextCursor string    `json:"next_cursor,omitempty"`
+}
+
+// A Limit is how many builds of a project with one concurrency key run at a time.
+type Limit struct {
+	Key  string `json:"key"`
+	Max  int    `json:"max" minimum:"0" maximum:"10000" doc:"0 takes the limit away."`
+	Used int    `json:"used,omitempty" doc:"Builds that have been let through and have not ended."`
+}
+
+// A LimitPage is a page of a list of limits.
+type LimitPage struct {
+	Limits     []Limit `json:"limits"`
+	NextCursor string  `json:"next_cursor,omitempty"`
+}
+
+// Stats are the numbers of a project.
+type Stats struct {
+	Pending    int        `json:"pending"`
+	Offered    int        `json:"offered"`
+	Running    int        `json:"running"`
+	Cancelling int        `json:"cancelling"`
+	Days       []DayStats `json:"days" doc:"Days in UTC on which something happened, oldest first."`
+}
+
+// DayStats are the numbers of a day.
+type DayStats struct {
+	Day       string `json:"day" doc:"YYYY-MM-DD."`
+	Submitted int64  `json:"submitted"`
+	Succeeded int64  `json:"succeeded"`
+	Failed    int64  `json:"failed"`
+	Canceled  int64  `json:"canceled"`
+	TimedOut  int64  `json:"timed_out"`
+	Expired   int64  `json:"expired"`
+	Lost      int64  `json:"lost"`
+	Attempts  int64  `json:"attempts"`
+	WaitedMS  int64  `json:"waited_ms" doc:"Sum of the builds that ended, from their submit to their last start."`
+	RanMS     int64  `json:"ran_ms" doc:"Sum of the attempts that ended."`
 }
 
 // A BuildPage is a page of a list.

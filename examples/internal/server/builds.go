@@ -82,6 +82,7 @@ type listInput struct {
 	InProject
 	State  []string `query:"state,explode" enum:"pending,offered,running,cancelling,succeeded,failed,canceled,timed_out,expired,lost" doc:"Only builds in one of these states. May be repeated."`
 	Pool   string   `query:"pool" doc:"Only builds of this pool."`
+	Worker string   `query:"worker" doc:"Only builds that this worker holds, or held last."`
 	Limit  int      `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Largest number of builds."`
 	Cursor string   `query:"cursor" doc:"next_cursor of the page before."`
 }
@@ -89,7 +90,7 @@ type listInput struct {
 type listOutput struct{ Body api.BuildPage }
 
 func (s *Server) listBuilds(ctx context.Context, in *listInput) (*listOutput, error) {
-	filter := queue.Filter{Project: callerOf(ctx).project, Pool: in.Pool, Limit: in.Limit}
+	filter := queue.Filter{Project: callerOf(ctx).project, Pool: in.Pool, Worker: in.Worker, Limit: in.Limit}
 	for _, name := range in.State {
 		state, err := queue.ParseState(name)
 		if err != nil {
@@ -143,6 +144,50 @@ func (s *Server) getBuild(ctx context.Context, in *OneBuild) (*buildOutput, erro
 	return &buildOutput{Body: shown}, nil
 }
 
+func (s *Server) retryBuild(ctx context.Context, in *OneBuild) (*submitOutput, error) {
+	old, err := queue.ParseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	c := callerOf(ctx)
+	build, err := s.Queue.Get(ctx, c.project, old)
+	if err != nil {
+		return nil, err
+	}
+	if !c.UsesPool(build.Pool) {
+		return nil, auth.ErrForbidden
+	}
+	id, err := s.Queue.Retry(ctx, c.project, old)
+	if errors.Is(err, queue.ErrConflict) {
+		return nil, errNotEnded
+	}
+	if err != nil {
+		return nil, err
+	}
+	if build, err = s.Queue.Get(ctx, c.project, id); err != nil {
+		return nil, err
+	}
+	return &submitOutput{Location: "/v1/builds/" + id.String(), Body: buildOf(build)}, nil
+}
+
+type explainOutput struct{ Body api.Explanation }
+
+func (s *Server) explainBuild(ctx context.Context, in *OneBuild) (*explainOutput, error) {
+	id, err := queue.ParseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.Queue.Explain(ctx, callerOf(ctx).project, id)
+	if err != nil {
+		return nil, err
+	}
+	shown := api.Explanation{State: found.Build.State.String(), Position: found.Position, Verdicts: make([]api.Verdict, len(found.Verdicts))}
+	for i, v := range found.Verdicts {
+		shown.Verdicts[i] = api.Verdict{Requirement: string(v.Requirement), Met: v.Met, Text: v.Text}
+	}
+	return &explainOutput{Body: shown}, nil
+}
+
 type cancelInput struct {
 	OneBuild
 	Body *api.Cancel
@@ -178,6 +223,11 @@ func paramsOf(project string, b api.NewBuild) (queue.Params, error) {
 	p := queue.Params{
 		Project: project, Pool: b.Pool, Labels: b.Labels, Spec: b.Spec, MaxAttempts: b.MaxAttempts,
 		QueueTimeout: time.Duration(b.QueueTimeoutMS) * time.Millisecond, RunTimeout: time.Duration(b.RunTimeoutMS) * time.Millisecond,
+		RetryFailed: b.RetryFailed, Priority: b.Priority, ConcurrencyKey: b.ConcurrencyKey, IdempotencyKey: b.IdempotencyKey,
+		Metadata: b.Metadata,
+	}
+	if b.NotBefore != nil {
+		p.NotBefore = *b.NotBefore
 	}
 	var err error
 	if b.ID != "" {

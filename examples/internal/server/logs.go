@@ -41,6 +41,7 @@ func (s *Server) readLog(w http.ResponseWriter, r *http.Request) error {
 	h.Set(api.LogEpoch, strconv.FormatInt(page.Epoch, 10))
 	h.Set(api.LogOffset, strconv.FormatInt(reader.offset, 10))
 	h.Set(api.LogLength, strconv.FormatInt(page.Length, 10))
+	h.Set(api.LogCut, strconv.FormatBool(page.Cut))
 	h.Set(api.LogClosed, strconv.FormatBool(page.Closed))
 	h.Set("Content-Length", strconv.Itoa(len(page.Data)))
 	paced := s.pacedWriter(w)

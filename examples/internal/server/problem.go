@@ -55,8 +55,9 @@ var (
 		"Send a Content-Length.")
 	errSourceMissing = newProblem(http.StatusUnprocessableEntity, "source_missing", "The source is not in the storage of the project.",
 		"Upload it first.")
-	errRange = newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The content has no such range.", "")
-	errSlow  = newProblem(http.StatusRequestTimeout, "timeout", "The content did not arrive in time.", "")
+	errNotEnded = newProblem(http.StatusConflict, "not_ended", "The build has not ended.", "Cancel it, or wait for its end.")
+	errRange    = newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The content has no such range.", "")
+	errSlow     = newProblem(http.StatusRequestTimeout, "timeout", "The content did not arrive in time.", "")
 )
 
 func newProblem(status int, code, title, detail string) *worker.Problem {

@@ -38,9 +38,15 @@ func (s *Server) register() {
 		OperationID: "cancelBuild", Summary: "Cancel a build",
 		Description: "200 if the build is canceled; 202 if its worker has still to stop it.",
 	})
+	operation(s, "POST /v1/builds/{id}/retry", auth.Submit, s.retryBuild, huma.Operation{
+		OperationID: "retryBuild", Summary: "Submit a new build like one that has ended", DefaultStatus: http.StatusCreated,
+	})
+	operation(s, "GET /v1/builds/{id}/explain", auth.Read, s.explainBuild, huma.Operation{
+		OperationID: "explainBuild", Summary: "Tell why a build is pending",
+	})
 	stream(s, "GET /v1/builds/{id}/log", auth.Read, s.readLog, logQuery, huma.Operation{
 		OperationID: "readLog", Summary: "Read a piece of a build's log",
-		Description: "The headers Slipway-Log-Epoch, -Offset, -Length and -Closed tell what the piece is of.",
+		Description: "The headers Slipway-Log-Epoch, -Offset, -Length, -Cut and -Closed tell what the piece is of.",
 	})
 	operation(s, "GET /v1/builds/{id}/artifacts", auth.Read, s.listArtifacts, huma.Operation{
 		OperationID: "listArtifacts", Summary: "List the artifacts of an attempt",
@@ -55,6 +61,10 @@ func (s *Server) register() {
 		OperationID: "putSource", Summary: "Upload a source",
 		Description: "201 if it was stored; 200 if it was there already.",
 	})
+	operation(s, "GET /v1/stats", auth.Read, s.stats, huma.Operation{
+		OperationID: "getStats", Summary: "Get the numbers of a project, by day",
+	})
+	s.registerControls()
 	operation(s, "POST /v1/keys", auth.Manage, s.createKey, huma.Operation{
 		OperationID: "createKey", Summary: "Create a key", DefaultStatus: http.StatusCreated,
 		Description: "The answer holds the key, which is shown this once.",
@@ -65,6 +75,33 @@ func (s *Server) register() {
 	operation(s, "DELETE /v1/keys/{id}", auth.Manage, s.revokeKey, huma.Operation{
 		OperationID: "revokeKey", Summary: "Revoke a key",
 	})
+	s.registerHidden()
+}
+
+// registerControls lists the routes by which admins steer the queue.
+func (s *Server) registerControls() {
+	operation(s, "GET /v1/pools", auth.Manage, s.listPools, huma.Operation{
+		OperationID: "listPools", Summary: "List the pools for which something is set",
+	})
+	operation(s, "PUT /v1/pools/{name}", auth.Manage, s.changePool, huma.Operation{
+		OperationID: "changePool", Summary: "Pause or resume a pool, or share it among projects",
+	})
+	operation(s, "GET /v1/projects", auth.Manage, s.listProjects, huma.Operation{
+		OperationID: "listProjects", Summary: "List the projects for which something is set, or that have artifacts",
+	})
+	operation(s, "PUT /v1/projects/{name}", auth.Manage, s.changeProject, huma.Operation{
+		OperationID: "changeProject", Summary: "Pause or resume a project, or set its quota",
+	})
+	operation(s, "GET /v1/projects/{name}/limits", auth.Manage, s.listLimits, huma.Operation{
+		OperationID: "listLimits", Summary: "List the limits of a project's concurrency keys",
+	})
+	operation(s, "PUT /v1/projects/{name}/limits", auth.Manage, s.setLimit, huma.Operation{
+		OperationID: "setLimit", Summary: "Limit how many builds of a concurrency key run at a time",
+	})
+}
+
+// registerHidden lists the routes that the description leaves out.
+func (s *Server) registerHidden() {
 	hidden(s, "/v1/worker/", auth.Connect, s.worker)
 	hidden(s, "GET /livez", Anybody, s.livez)
 	hidden(s, "GET /readyz", Anybody, s.readyz)

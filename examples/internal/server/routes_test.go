@@ -26,12 +26,18 @@ func target(route server.Route, id string) (method, path string, body any) {
 	if strings.HasPrefix(path, "/v1/keys") {
 		id = someKeyID
 	}
-	path = strings.NewReplacer("{id}", id, "{name...}", "bin/app", "{sha256}", someDigest).Replace(path)
+	path = strings.NewReplacer("{id}", id, "{name...}", "bin/app", "{name}", "web", "{sha256}", someDigest).Replace(path)
 	switch route.Pattern {
 	case "POST /v1/builds":
 		body = api.NewBuild{Spec: []byte("make")}
 	case "POST /v1/builds/{id}/cancel":
 		body = api.Cancel{}
+	case "PUT /v1/pools/{name}":
+		body = api.Pool{Paused: new(false)}
+	case "PUT /v1/projects/{name}":
+		body = api.Project{Paused: new(false)}
+	case "PUT /v1/projects/{name}/limits":
+		body = api.Limit{Key: "deploy", Max: 2}
 	case "PUT /v1/sources/{sha256}":
 		body = strings.NewReader("abc")
 	case "POST /v1/keys":
@@ -49,10 +55,12 @@ func TestRouteList(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		": GET /livez", ": GET /openapi.json", ": GET /readyz", "cancel: POST /v1/builds/{id}/cancel", "connect: /v1/worker/",
-		"manage: DELETE /v1/keys/{id}", "manage: GET /v1/keys", "manage: POST /v1/keys",
+		"manage: DELETE /v1/keys/{id}", "manage: GET /v1/keys", "manage: GET /v1/pools", "manage: GET /v1/projects",
+		"manage: GET /v1/projects/{name}/limits", "manage: POST /v1/keys", "manage: PUT /v1/pools/{name}", "manage: PUT /v1/projects/{name}",
+		"manage: PUT /v1/projects/{name}/limits",
 		"read: GET /v1/builds", "read: GET /v1/builds/{id}", "read: GET /v1/builds/{id}/artifacts",
-		"read: GET /v1/builds/{id}/artifacts/{name...}", "read: GET /v1/builds/{id}/log",
-		"submit: HEAD /v1/sources/{sha256}", "submit: POST /v1/builds", "submit: PUT /v1/sources/{sha256}",
+		"read: GET /v1/builds/{id}/artifacts/{name...}", "read: GET /v1/builds/{id}/explain", "read: GET /v1/builds/{id}/log", "read: GET /v1/stats",
+		"submit: HEAD /v1/sources/{sha256}", "submit: POST /v1/builds", "submit: POST /v1/builds/{id}/retry", "submit: PUT /v1/sources/{sha256}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("routes:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/base64"
 	"time"
+	"unicode/utf8"
 
 	"github.com/slipway-build/slipway/auth"
 	"github.com/slipway-build/slipway/examples/internal/api"
@@ -15,11 +16,16 @@ func buildOf(b queue.Build) api.Build {
 		ID: b.ID, Project: b.Project, Pool: b.Pool, Labels: b.Labels, State: b.State.String(), Epoch: b.Epoch,
 		AttemptsUsed: b.AttemptsUsed, MaxAttempts: b.MaxAttempts, Worker: b.Worker,
 		RunTimeoutMS: b.RunTimeout.Milliseconds(), QueueTimeoutMS: b.QueueTimeout.Milliseconds(),
+		RetryFailed: b.RetryFailed, Priority: b.Priority, ConcurrencyKey: b.ConcurrencyKey, IdempotencyKey: b.IdempotencyKey,
+		Metadata: b.Metadata, NotBefore: timeOf(b.NotBefore),
 		CreatedAt: b.CreatedAt.UTC(), StartedAt: timeOf(b.StartedAt), FinishedAt: timeOf(b.FinishedAt),
 		Reason: b.Reason, ExitCode: b.ExitCode, Signal: b.Signal,
 	}
 	if shown.Labels == nil {
 		shown.Labels = map[string]string{}
+	}
+	if !b.RetryOf.IsZero() {
+		shown.RetryOf = &b.RetryOf
 	}
 	if b.Source != nil {
 		shown.Source = &api.Source{SHA256: b.Source.Digest.String(), Size: b.Source.Size}
@@ -30,7 +36,7 @@ func buildOf(b queue.Build) api.Build {
 func attemptOf(a queue.Attempt) api.Attempt {
 	shown := api.Attempt{
 		Epoch: a.Epoch, Worker: a.Worker, StartedAt: a.StartedAt.UTC(), EndedAt: timeOf(a.EndedAt),
-		Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, LogLength: a.LogLength, LogComplete: a.LogComplete,
+		Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, LogLength: a.LogLength, LogComplete: a.LogComplete, LogCut: a.LogCut,
 	}
 	if a.Outcome != 0 {
 		shown.Outcome = a.Outcome.String()
@@ -71,6 +77,16 @@ func parseBuildCursor(cursor string) (queue.ID, error) {
 		return queue.ID{}, errCursor
 	}
 	return id, nil
+}
+
+func nameCursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
+
+func parseNameCursor(cursor string) (string, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || !utf8.Valid(b) {
+		return "", errCursor
+	}
+	return string(b), nil
 }
 
 func keyCursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
