@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"time"
 
@@ -158,12 +159,20 @@ func lateness(positions []int) float64 {
 	return by
 }
 
-// sharesOf returns the shares of projects in so many claims, in percent, while all have builds waiting.
+// sharesOf returns the shares of projects in so many claims, in percent, while all have builds waiting. It begins to count when each of them has
+// had a claim: until then some may not have been admitted yet.
 func sharesOf(ctx context.Context, side *slipwaySide, w *fairWorker, projects map[string]int, claims int) (map[string]float64, error) {
 	for project := range projects {
-		if err := submitFor(ctx, side, project, claims); err != nil {
+		if err := submitFor(ctx, side, project, 2*claims); err != nil {
 			return nil, err
 		}
+	}
+	for waiting := maps.Clone(projects); len(waiting) > 0; {
+		project, err := w.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		delete(waiting, project)
 	}
 	shares := make(map[string]float64)
 	for range claims {
