@@ -51,7 +51,8 @@ ALTER TABLE {schema}log_head
 	DROP CONSTRAINT log_head_length_check,
 	DROP CONSTRAINT log_head_check;
 
--- What is found by other indexes as well.
+-- Each change of a build's state writes it into every index that has it then. What others have as well goes.
+DROP INDEX {schema}build_project;
 DROP INDEX {schema}build_cancelling;
 DROP INDEX {schema}build_unclassed;
 
