@@ -465,3 +465,29 @@ func TestSecret(t *testing.T) {
 		t.Errorf("the secret shows: %s", b.String())
 	}
 }
+
+// TestLogIsCut has a build write more lines than the queue keeps: it ends as it would, with a log that is cut.
+func TestLogIsCut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	options := quickQueue
+	options.LogLines = 10
+	c := w.controllerOn(options, nil)
+	w.agent("one", func(_ context.Context, job worker.Job) (worker.Result, error) {
+		for i := range 10_000 {
+			fmt.Fprintln(job.Log, "line", i)
+		}
+		return worker.Result{}, nil
+	}, nil, c.server.URL)
+	id := w.submit(nil)
+	if b := w.end(id); b.State != queue.Succeeded {
+		t.Errorf("the build ended as %v: %s", b.State, b.Reason)
+	}
+	want := "line 0\nline 1\nline 2\nline 3\nline 4\nline 5\nline 6\nline 7\nline 8\nline 9\n"
+	if got := string(w.readLog(id)); got != want {
+		t.Errorf("the log is %q", got)
+	}
+	if a := w.attempt(id); !a.LogCut || a.LogComplete {
+		t.Errorf("the attempt is %+v", a)
+	}
+}

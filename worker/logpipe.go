@@ -157,16 +157,20 @@ func (p *logPipe) write(ctx context.Context, batch map[queue.AttemptID]*stretch,
 
 // answer tells the senders of a batch how much is stored.
 func (p *logPipe) answer(batch map[queue.AttemptID]*stretch, lengths []queue.LogLength) {
-	stored := make(map[queue.AttemptID]int64, len(lengths))
+	stored := make(map[queue.AttemptID]queue.LogLength, len(lengths))
 	for _, l := range lengths {
-		stored[l.AttemptID] = l.Length
+		stored[l.AttemptID] = l
 	}
 	for id, w := range batch {
-		length, ok := stored[id]
+		l, ok := stored[id]
+		length := l.Length
 		switch {
 		case !ok:
 			w.session.forget(id)
 			w.session.sendNow(&wire.Error{Code: wire.CodeStaleLease, Build: id.Build, Epoch: id.Epoch})
+		case l.Cut: // the worker need send nothing more
+			w.session.sendNow(&wire.LogAck{Ref: wire.Ref(id), Offset: length})
+			w.session.sendNow(&wire.LogLimit{Ref: wire.Ref(id), Cap: length})
 		case w.gap || length < w.offset:
 			w.session.sendNow(&wire.LogNack{Ref: wire.Ref(id), Expected: length})
 		default:
