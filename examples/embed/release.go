@@ -105,11 +105,16 @@ func (r *releases) writeLog(ctx context.Context, tag string, w io.Writer) error 
 	}
 	for at := (queue.LogPage{AttemptID: queue.AttemptID{Build: found.Build}}); ; {
 		page, err := r.queue.ReadLog(ctx, project, at.AttemptID, at.Offset, queue.MaxLogRead)
-		if errors.Is(err, queue.ErrNotFound) || err == nil && len(page.Data) == 0 {
-			return nil // not started, or at the end
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, queue.ErrNotFound): // not started
+			return nil
+		case err != nil:
 			return err
+		case len(page.Data) == 0 && page.Cut:
+			_, err = io.WriteString(w, queue.CutMark)
+			return err
+		case len(page.Data) == 0: // at the end
+			return nil
 		}
 		if _, err := w.Write(page.Data); err != nil {
 			return err

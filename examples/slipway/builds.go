@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,10 +16,11 @@ import (
 )
 
 type listCommand struct {
-	State []string `placeholder:"STATE" help:"Only builds in this state. May be repeated."`
-	Pool  string   `placeholder:"POOL" help:"Only builds of this pool."`
-	Limit int      `default:"20" placeholder:"N" help:"How many builds, at most 200. Default: 20."`
-	All   bool     `help:"All builds, whatever the limit."`
+	State  []string `placeholder:"STATE" help:"Only builds in this state. May be repeated."`
+	Pool   string   `placeholder:"POOL" help:"Only builds of this pool."`
+	Worker string   `placeholder:"NAME" help:"Only builds that this worker has or had."`
+	Limit  int      `default:"20" placeholder:"N" help:"How many builds, at most 200. Default: 20."`
+	All    bool     `help:"All builds, whatever the limit."`
 }
 
 // Run lists builds.
@@ -32,6 +35,11 @@ func (l *listCommand) Run(in *invocation) error {
 			return usage("%s", rule(err))
 		}
 	}
+	if l.Worker != "" {
+		if err := queue.CheckName("--worker", l.Worker); err != nil {
+			return usage("%s", rule(err))
+		}
+	}
 	if l.Limit < 1 || l.Limit > queue.MaxPage {
 		return usage("--limit must be between 1 and %d; --all lists all builds", queue.MaxPage)
 	}
@@ -39,7 +47,7 @@ func (l *listCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
-	filter := client.Filter{States: l.State, Pool: l.Pool, Limit: l.Limit}
+	filter := client.Filter{States: l.State, Pool: l.Pool, Worker: l.Worker, Limit: l.Limit}
 	list := api.BuildPage{Builds: []api.Build{}}
 	if l.All {
 		filter.Limit = queue.MaxPage
@@ -96,7 +104,27 @@ func (s *showCommand) Run(in *invocation) error {
 	if in.json {
 		return in.document(build)
 	}
-	facts := tabwriter.NewWriter(in.stdout, 0, 0, 2, ' ', 0)
+	if err := showFacts(in.stdout, build); err != nil {
+		return err
+	}
+	if build.State == queue.Pending.String() {
+		if err := showWhy(in, c, s.ID); err != nil {
+			return err
+		}
+	}
+	if len(build.Attempts) == 0 {
+		return nil
+	}
+	fmt.Fprintln(in.stdout)
+	return printTable(in.stdout, "EPOCH\tWORKER\tSTARTED\tENDED\tOUTCOME\tLOG", func(row func(...any)) {
+		for _, a := range build.Attempts {
+			row(a.Epoch, visible(a.Worker), moment(&a.StartedAt), moment(a.EndedAt), a.Outcome, size(a.LogLength))
+		}
+	})
+}
+
+func showFacts(w io.Writer, build api.Build) error {
+	facts := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fact := func(name string, value any) {
 		if text := fmt.Sprint(value); text != "" {
 			fmt.Fprintf(facts, "%s:\t%s\n", name, text)
@@ -111,19 +139,59 @@ func (s *showCommand) Run(in *invocation) error {
 	if build.Source != nil {
 		fact("Source", fmt.Sprintf("sha256 %s, %s", build.Source.SHA256, size(build.Source.Size)))
 	}
+	if build.Priority != 0 {
+		fact("Priority", build.Priority)
+	}
+	fact("Concurrency key", visible(build.ConcurrencyKey))
+	if build.RetryOf != nil {
+		fact("Retry of", build.RetryOf)
+	}
+	for _, name := range slices.Sorted(maps.Keys(build.Metadata)) {
+		fact("Metadata", visible(name+"="+build.Metadata[name]))
+	}
 	fact("Created", build.CreatedAt.Local().Format(time.DateTime))
 	fact("Started", moment(build.StartedAt))
 	fact("Finished", moment(build.FinishedAt))
 	fact("Attempts", fmt.Sprintf("%d of %d", build.AttemptsUsed, build.MaxAttempts))
-	if err := facts.Flush(); err != nil || len(build.Attempts) == 0 {
+	return facts.Flush()
+}
+
+// showWhy tells what a pending build waits for.
+func showWhy(in *invocation, c *client.Client, id queue.ID) error {
+	why, err := c.Explain(in.ctx, id)
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(in.stdout)
-	return printTable(in.stdout, "EPOCH\tWORKER\tSTARTED\tENDED\tOUTCOME\tLOG", func(row func(...any)) {
-		for _, a := range build.Attempts {
-			row(a.Epoch, visible(a.Worker), moment(&a.StartedAt), moment(a.EndedAt), a.Outcome, size(a.LogLength))
+	for _, v := range why.Verdicts {
+		sign := "+"
+		if !v.Met {
+			sign = "-"
 		}
-	})
+		fmt.Fprintf(in.stdout, "%s %s\n", sign, visible(v.Text))
+	}
+	return nil
+}
+
+type retryCommand struct {
+	ID queue.ID `arg:"" name:"id" help:"A build that has ended."`
+}
+
+// Run submits a build again.
+func (r *retryCommand) Run(in *invocation) error {
+	c, err := in.client()
+	if err != nil {
+		return err
+	}
+	build, err := c.Retry(in.ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if in.json {
+		return in.document(build)
+	}
+	_, err = fmt.Fprintln(in.stdout, build.ID)
+	return err
 }
 
 // commandOf is the command of a build, if it has one that this program knows how to read.

@@ -30,7 +30,12 @@ type commandLine struct {
 	List     listCommand     `cmd:"" help:"List builds, newest first."`
 	Show     showCommand     `cmd:"" help:"Show a build and its attempts."`
 	Cancel   cancelCommand   `cmd:"" help:"End a build."`
+	Retry    retryCommand    `cmd:"" help:"Submit a build like one that has ended."`
 	Download downloadCommand `cmd:"" help:"Save the artifacts of a build."`
+	Stats    statsCommand    `cmd:"" help:"Print the numbers of a project."`
+	Pause    pauseCommand    `cmd:"" help:"Start no builds of a pool or a project any more. For admins."`
+	Resume   resumeCommand   `cmd:"" help:"Start builds of a pool or a project again. For admins."`
+	Limit    limitCommand    `cmd:"" help:"Limit how many builds of a concurrency key run at a time. For admins."`
 	Keys     keysCommand     `cmd:"" help:"Create, list and revoke keys."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }

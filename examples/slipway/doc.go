@@ -2,11 +2,14 @@
 //
 //	slipway [flags] submit DIR [--label KEY=VALUE …] [--artifact GLOB …] [--wait] -- COMMAND [ARGUMENT …]
 //	slipway [flags] logs ID [-f] [--epoch N]
-//	slipway [flags] list [--state STATE …] [--pool POOL] [--limit N] [--all]
+//	slipway [flags] list [--state STATE …] [--pool POOL] [--worker NAME] [--limit N] [--all]
 //	slipway [flags] show ID
 //	slipway [flags] cancel ID [--reason TEXT]
+//	slipway [flags] retry ID
 //	slipway [flags] download ID [NAME …] [-o DIR] [--epoch N] [--force]
 //	slipway [flags] keys create ROLE | keys list | keys revoke KEY
+//	slipway [flags] stats [--days N]
+//	slipway [flags] pause [--pool POOL] | resume [--pool POOL] | limit KEY MAX
 //	slipway version
 //
 // Every command explains itself with --help.
@@ -28,6 +31,10 @@
 // .git. The command is given to no shell. It prints the build's id; with --wait it prints the log instead and ends when the build
 // does. Ctrl-C ends the waiting and not the build.
 //
+// A build waits for its time (--not-before), for its turn, which --priority moves, and for room among the builds with its concurrency key
+// (--key). show tells what it lacks. With --once a submit can be repeated: a build that was submitted with the same text is taken
+// instead of a new one.
+//
 // # Logs
 //
 // logs -f goes on until the build has ended, also through restarts of the controller. When a worker is lost and the build
@@ -42,9 +49,9 @@
 // # Output
 //
 // Results go to standard output; notices and errors go to standard error, one line each, with a progress display only on a terminal.
-// With --json a command prints one JSON document: submit, show and submit --wait a build, list {"builds": [build …]}, cancel {"id",
+// With --json a command prints one JSON document: submit, show, retry and submit --wait a build, list {"builds": [build …]}, cancel {"id",
 // "state"}, download {"id", "files": [{"name", "path", "size", "sha256", "epoch"}]}, keys create a key with its secret in "key" or,
-// with -o, its file in "key_file", keys list {"keys": [key …]}, keys revoke {"id"}, version {"version", "go", "os", "arch"}. Builds and
+// with -o, its file in "key_file", keys list {"keys": [key …]}, keys revoke {"id"}, stats the numbers, version {"version", "go", "os", "arch"}. Builds and
 // keys have the fields of the HTTP API, which the controller describes at /openapi.json. logs prints JSON lines, {"epoch", "offset",
 // "data"}, with the bytes in base64.
 //

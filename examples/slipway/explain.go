@@ -44,6 +44,8 @@ func hintFor(err error) string {
 		return "there is nothing left to cancel"
 	case errors.Is(err, worker.ErrBlobTooLarge):
 		return "submit a smaller directory, or raise the controller's limit"
+	case errors.Is(err, queue.ErrConflict):
+		return "its id or idempotency key was used for another build"
 	case errors.Is(err, worker.ErrNoSpace):
 		return "make room in the controller's storage"
 	case errors.Is(err, client.ErrDamaged):

@@ -50,7 +50,7 @@ func (l *logsCommand) Run(in *invocation) error {
 	}
 	for _, a := range build.Attempts {
 		newest := a.Epoch == build.Attempts[len(build.Attempts)-1].Epoch
-		if a.EndedAt != nil && !a.LogComplete && (a.Epoch == l.Epoch || l.Epoch == 0 && newest) {
+		if a.EndedAt != nil && !a.LogComplete && !a.LogCut && (a.Epoch == l.Epoch || l.Epoch == 0 && newest) {
 			in.notice("this log is not complete: the attempt ended as %s before all of it was stored", a.Outcome)
 		}
 	}
@@ -65,6 +65,7 @@ type logLine struct {
 	Epoch  int64  `json:"epoch"`
 	Offset int64  `json:"offset"`
 	Data   []byte `json:"data"`
+	Cut    bool   `json:"cut,omitempty"`
 }
 
 // printLog writes a log to out, or as JSON lines to standard output if out is nil.
@@ -79,9 +80,12 @@ func printLog(in *invocation, c *client.Client, id queue.ID, o client.LogOptions
 			in.notice("the worker was lost and the build is attempted again: epoch %d follows", piece.Epoch)
 		}
 		epoch = piece.Epoch
-		if out == nil {
-			err = lines.Encode(logLine{Epoch: piece.Epoch, Offset: piece.Offset, Data: piece.Data})
-		} else {
+		switch {
+		case out == nil:
+			err = lines.Encode(logLine{Epoch: piece.Epoch, Offset: piece.Offset, Data: piece.Data, Cut: piece.Cut})
+		case piece.Cut:
+			_, err = io.WriteString(out, queue.CutMark)
+		default:
 			_, err = out.Write(piece.Data)
 		}
 		if err != nil {

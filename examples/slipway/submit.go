@@ -26,6 +26,12 @@ type submitCommand struct {
 	RunTimeout   *time.Duration `placeholder:"TIME" help:"End an attempt that runs longer, such as 30m. Default: the controller's."`
 	QueueTimeout *time.Duration `placeholder:"TIME" help:"End the build if it waits longer for a worker. Default: never."`
 	MaxAttempts  *int           `placeholder:"N" help:"How often the build may be started when workers are lost. Default: the controller's."`
+	RetryFailed  bool           `help:"Attempt the build again also when it fails by its own doing, as long as it has attempts left."`
+	Priority     int            `placeholder:"N" help:"From -100 to 100; each step counts as much as having been submitted a minute earlier. Default: 0."`
+	NotBefore    string         `placeholder:"TIME" help:"Start at this time at the earliest, such as 2026-01-31T22:00:00Z, or after a while, such as 90m."`
+	Key          string         `placeholder:"TEXT" help:"Concurrency key: builds of the project with one key share its limit, which slipway limit sets."`
+	Once         string         `placeholder:"TEXT" help:"Idempotency key: if a build was submitted with it before, that one is taken."`
+	Meta         []string       `sep:"none" placeholder:"NAME=VALUE" help:"Something to keep with the build. May be repeated."`
 	NoGit        bool           `help:"Pack everything but .git, also what git ignores."`
 	Wait         bool           `help:"Print the log and end when the build does, with exit code 1 unless it succeeded."`
 	Quiet        bool           `short:"q" help:"No notices, and with --wait no log."`
@@ -82,17 +88,24 @@ func (s *submitCommand) newBuild() (api.NewBuild, error) {
 			return api.NewBuild{}, usage("%s", rule(err))
 		}
 	}
+	if s.Priority < -queue.MaxPriority || s.Priority > queue.MaxPriority {
+		return api.NewBuild{}, usage("--priority must be between %d and %d", -queue.MaxPriority, queue.MaxPriority)
+	}
 	limits, err := s.limits()
 	if err != nil {
 		return api.NewBuild{}, err
 	}
-	env := make(map[string]string, len(s.Env))
-	for _, pair := range s.Env {
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok {
-			return api.NewBuild{}, usage("--env: %.64q must have the form NAME=VALUE", pair)
-		}
-		env[name] = value
+	env, err := pairs("--env", s.Env)
+	if err != nil {
+		return api.NewBuild{}, err
+	}
+	metadata, err := pairs("--meta", s.Meta)
+	if err != nil {
+		return api.NewBuild{}, err
+	}
+	notBefore, err := s.notBefore(time.Now())
+	if err != nil {
+		return api.NewBuild{}, err
 	}
 	spec, err := procexec.Spec{Command: s.Command, Env: env, Artifacts: s.Artifact}.Encode()
 	if err != nil {
@@ -101,7 +114,36 @@ func (s *submitCommand) newBuild() (api.NewBuild, error) {
 	return api.NewBuild{
 		ID: queue.NewID().String(), Pool: s.Pool, Labels: labels, Spec: spec, MaxAttempts: limits.attempts,
 		RunTimeoutMS: limits.run.Milliseconds(), QueueTimeoutMS: limits.queue.Milliseconds(),
+		RetryFailed: s.RetryFailed, Priority: s.Priority, NotBefore: notBefore, ConcurrencyKey: s.Key, IdempotencyKey: s.Once, Metadata: metadata,
 	}, nil
+}
+
+// pairs reads what a flag was given.
+func pairs(flag string, given []string) (map[string]string, error) {
+	all := make(map[string]string, len(given))
+	for _, pair := range given {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, usage("%s: %.64q must have the form NAME=VALUE", flag, pair)
+		}
+		all[name] = value
+	}
+	return all, nil
+}
+
+// notBefore is the time that was given, or that lies as far ahead as was given; nil if none was.
+func (s *submitCommand) notBefore(now time.Time) (*time.Time, error) {
+	if s.NotBefore == "" {
+		return nil, nil
+	}
+	if t, err := time.Parse(time.RFC3339, s.NotBefore); err == nil {
+		return &t, nil
+	}
+	d, err := time.ParseDuration(s.NotBefore)
+	if err != nil || d < 0 {
+		return nil, usage("--not-before must be a time such as 2026-01-31T22:00:00Z or 90m")
+	}
+	return new(now.Add(d).UTC()), nil
 }
 
 // limits are those of a build, zero where the controller's hold.

@@ -53,6 +53,7 @@ func (c *Client) Build(ctx context.Context, id queue.ID) (api.Build, error) {
 type Filter struct {
 	States []string // default: all
 	Pool   string   // default: all
+	Worker string   // default: all
 	Limit  int      // of the page; default: the controller's
 	Cursor string   // of the page that came before; default: the first page
 }
@@ -65,6 +66,9 @@ func (c *Client) Builds(ctx context.Context, f Filter) (api.BuildPage, error) {
 	}
 	if f.Pool != "" {
 		query.Set("pool", f.Pool)
+	}
+	if f.Worker != "" {
+		query.Set("worker", f.Worker)
 	}
 	setPage(query, f.Limit, f.Cursor)
 	var page api.BuildPage
@@ -81,10 +85,34 @@ func (c *Client) Cancel(ctx context.Context, id queue.ID, reason string) (string
 	return canceled.State, err
 }
 
+// Retry submits a new build like one that has ended, and returns it. It is not repeated: if no answer came, a list tells whether there is
+// one. Errors: [queue.ErrNotFound]; a problem with the code not_ended.
+func (c *Client) Retry(ctx context.Context, id queue.ID) (api.Build, error) {
+	var build api.Build
+	r := request{op: "retry", method: http.MethodPost, path: buildPath(id) + "/retry", single: true}
+	err := c.exchange(ctx, r, nil, &build)
+	return build, err
+}
+
+// Explain tells why a build is pending. Errors: [queue.ErrNotFound].
+func (c *Client) Explain(ctx context.Context, id queue.ID) (api.Explanation, error) {
+	var found api.Explanation
+	err := c.exchange(ctx, request{op: "explain", method: http.MethodGet, path: buildPath(id) + "/explain"}, nil, &found)
+	return found, err
+}
+
+// Stats returns the numbers of a project for some days up to today.
+func (c *Client) Stats(ctx context.Context, days int) (api.Stats, error) {
+	var found api.Stats
+	query := url.Values{"days": {strconv.Itoa(days)}}
+	err := c.exchange(ctx, request{op: "stats", method: http.MethodGet, path: "/v1/stats", query: query}, nil, &found)
+	return found, err
+}
+
 // CreateKey makes a credential. It is not repeated: if no answer came, look at [Client.Keys] before trying again.
 func (c *Client) CreateKey(ctx context.Context, k api.NewKey) (api.CreatedKey, error) {
 	var created api.CreatedKey
-	err := c.exchange(ctx, request{op: "create key", method: http.MethodPost, path: keysPath, global: true}, k, &created)
+	err := c.exchange(ctx, request{op: "create key", method: http.MethodPost, path: keysPath, global: true, single: true}, k, &created)
 	return created, err
 }
 

@@ -111,6 +111,7 @@ type request struct {
 	query  url.Values
 	header http.Header
 	global bool // it is about no project
+	single bool // it is not sent again: a second one might do it twice
 	// body opens what is sent; nil if nothing is. It is opened anew for each attempt.
 	body func() (io.ReadCloser, error)
 	size int64 // of the body
@@ -249,8 +250,8 @@ func (c *Client) exchange(ctx context.Context, r request, in, out any) error {
 		r.header = http.Header{"Content-Type": {"application/json"}}
 	}
 	attempt := func() error { return c.exchangeOnce(ctx, r, out) }
-	if r.method == http.MethodPost && r.path == keysPath {
-		return attempt() // a second one might make a second key
+	if r.single {
+		return attempt()
 	}
 	return c.retry(ctx, attempt)
 }

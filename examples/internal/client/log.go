@@ -40,6 +40,8 @@ type LogPiece struct {
 	Epoch  int64
 	Offset int64 // of Data in the attempt's log
 	Data   []byte
+	// Cut says that the log was longer than it may be, and ends here. Such a piece has no data, and is the last of its attempt.
+	Cut bool
 }
 
 // Log yields the log of a build from its beginning, in order and without gaps. When a build that is followed is attempted again,
@@ -73,16 +75,17 @@ type logReader struct {
 	epoch  int64 // zero until it is known
 	offset int64
 	sum    hash.Hash // of what is before offset
+	cut    bool      // it was told that the log is cut
 }
 
 // A page is one answer to a request for a part of a log.
 type page struct {
 	epoch, offset, length int64
-	closed                bool
+	closed, cut           bool
 	data                  []byte
 }
 
-// next returns the next piece that is not empty, or io.EOF after the last.
+// next returns the next piece, or io.EOF after the last.
 func (r *logReader) next(ctx context.Context) (LogPiece, error) {
 	for {
 		p, err := r.read(ctx)
@@ -109,6 +112,10 @@ func (r *logReader) next(ctx context.Context) (LogPiece, error) {
 			r.offset += int64(len(p.data))
 			r.sum.Write(p.data)
 			return piece, nil
+		}
+		if p.closed && p.cut && !r.cut {
+			r.cut = true
+			return LogPiece{Epoch: p.epoch, Offset: r.offset, Cut: true}, nil
 		}
 		if err := r.atEnd(ctx, p); err != nil {
 			return LogPiece{}, err
@@ -165,7 +172,7 @@ func (r *logReader) awaitAttempt(ctx context.Context) error {
 		}
 		for _, a := range build.Attempts {
 			if r.opts.Epoch == 0 && a.Epoch > r.epoch || r.opts.Epoch != 0 && a.Epoch == r.opts.Epoch {
-				r.epoch, r.offset = a.Epoch, 0
+				r.epoch, r.offset, r.cut = a.Epoch, 0, false
 				r.sum.Reset()
 				return nil
 			}
@@ -233,7 +240,7 @@ func (c *Client) readPage(ctx context.Context, r request, timeout time.Duration)
 		return page{}, err
 	}
 	defer resp.Body.Close()
-	p := page{closed: resp.Header.Get(api.LogClosed) == "true"}
+	p := page{closed: resp.Header.Get(api.LogClosed) == "true", cut: resp.Header.Get(api.LogCut) == "true"}
 	for name, field := range map[string]*int64{api.LogEpoch: &p.epoch, api.LogOffset: &p.offset, api.LogLength: &p.length} {
 		if *field, err = strconv.ParseInt(resp.Header.Get(name), 10, 64); err != nil {
 			return page{}, &Error{Op: r.op, Err: fmt.Errorf("%s does not answer like a Slipway controller: header %s: %w", c.base, name, err)}
