@@ -102,7 +102,9 @@ func (f *floors) begin() (raised, tops map[ClassID]int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard, f.dropped = make(map[ClassID]int64), false
-	return maps.Clone(f.raised), maps.Clone(f.tops)
+	tops = make(map[ClassID]int64, len(f.tops))
+	maps.Copy(tops, f.tops)
+	return maps.Clone(f.raised), tops
 }
 
 // end ends a survey with the floors that it found, or without any. What was told of meanwhile counts.

@@ -226,3 +226,16 @@ func TestSurveyFindsWhatNobodyTold(t *testing.T) {
 		}
 	})
 }
+
+// A process that has claimed nothing and was told of nothing surveys what others have left.
+func TestSurveyOfNewcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := dig(t)
+		tr.pass(500)
+		tr.submitOne(queue.Params{})
+		newcomer := newFleet(t, tr.backend, nil)
+		newcomer.session("newcomer", nil)
+		keepGoing(t, newcomer.Queue)
+		<-time.After(10 * time.Second) // several surveys
+	})
+}
