@@ -97,6 +97,8 @@ func (s *settings) defineQueue(f *flags) {
 	f.duration(&q.MaintainEvery, "maintain-every", time.Second, "`TIME` between looks for what is due")
 	f.duration(&q.Backoff.Base, "retry-base", 5*time.Second, "`TIME` before a lost build is attempted again, doubled each time")
 	f.duration(&q.Backoff.Max, "retry-max", 5*time.Minute, "longest `TIME` before a lost build is attempted again")
+	f.DurationVar(&q.Retention, f.listed("retention"), 0, "`TIME` that a build is kept after its end, with its log; 0 keeps it forever")
+	f.choice(&q.PollOnly, "poll-only", false, "use no notifications of PostgreSQL, as behind a PgBouncer that shares its connections by transaction")
 	f.size(&s.server.MaxSource, "max-source", 1<<30, "largest `SIZE` of a source")
 	f.size(&s.hub.MaxArtifact, "max-artifact", 4<<30, "largest `SIZE` of an artifact")
 	f.size(&s.hub.LogCap, "log-cap", 64<<20, "largest `SIZE` of the log of an attempt")
@@ -138,6 +140,8 @@ func (s *settings) check() error {
 		return usagef("-log-format must be text or json")
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return usagef("-tls-cert and -tls-key belong together")
+	case s.queue.Retention < 0:
+		return usagef("-retention must not be negative")
 	case s.data == "":
 		return usagef("-data must name a directory")
 	}
