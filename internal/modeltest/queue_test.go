@@ -326,6 +326,9 @@ func (c *comparison) finish() {
 			ends[0].Session = s.sessions[holder]
 		}
 		finished, err := s.Finish(c.Context(), ends, avoid, c.now)
+		for i := range finished {
+			finished[i].Admitted = false // is a hint, which may be given once too often
+		}
 		return text(err) + inOrder(lines(finished))
 	})
 }
@@ -337,7 +340,7 @@ func (c *comparison) cancel() {
 	id, reason := c.builds[max(0, len(c.builds)-1-c.IntN(8))], strconv.Itoa(c.IntN(100))
 	c.same(fmt.Sprintf("cancel %v", id), func(s *subject) string {
 		done, err := s.Cancel(c.Context(), project, []queue.ID{id}, reason, 40*time.Second, c.now)
-		return text(err) + inOrder(lines(done))
+		return text(err) + canceled(done)
 	})
 }
 
@@ -348,7 +351,10 @@ func (c *comparison) maintain() {
 	}
 	c.same(fmt.Sprintf("maintain with retention %v", rules.Retention), func(s *subject) string {
 		done, err := s.Maintain(c.Context(), rules, c.now)
-		done.Folded = 0 // is of how a backend counts
+		done.Folded, done.More = 0, false // are of how a backend goes about it
+		if rules.Retention > 0 {
+			done.Forgotten = 0 // what is of a deleted build may be forgotten first
+		}
 		deltas, archived := heads(done.Heads), inOrder(lines(done.Archived))
 		done.Heads, done.Archived = nil, nil
 		return text(err) + fmt.Sprintf("%+v %s %s", done, deltas, archived)
@@ -513,6 +519,14 @@ func lines[T any](items []T) []string {
 		rows = append(rows, fmt.Sprint(item))
 	}
 	return rows
+}
+
+// canceled returns what Cancel did as text, without the hint that room was made, which may be given once too often.
+func canceled(done []queue.CanceledBuild) string {
+	for i := range done {
+		done[i].Admitted = false
+	}
+	return inOrder(lines(done))
 }
 
 // inOrder returns rows, whose order means nothing, as text.

@@ -93,11 +93,10 @@ func (a *admission) admit(l *lane) {
 		if picky && !bd.class.served(a.now) {
 			continue
 		}
-		bd.rank = bd.ownRank()
+		bd.rank, bd.virtual, bd.admitted = bd.ownRank(), l.pool.Fair, true
 		if l.pool.Fair {
 			bd.rank = l.pool.next(l.Project, time)
 		}
-		bd.admitted = true
 		bd.class.add(bd)
 		a.done.Heads = lower(a.done.Heads, bd)
 		a.done.Queued++

@@ -18,7 +18,8 @@ type build struct {
 	state    queue.State
 	queued   bool // Pending only: it may be claimed, and is in its class's queue
 	gated    bool // Pending only: it waits for nothing but to be admitted
-	admitted bool // it was, once
+	admitted bool // it was, and has not been held again since
+	virtual  bool // its rank is a time of its fair pool
 
 	epoch    int64
 	attempts []*attempt // the accepted ones, oldest first; there are as many as were used
@@ -103,14 +104,22 @@ func (bd *build) enter() {
 		bd.gated = true
 		return
 	}
-	bd.rank = bd.ownRank()
+	bd.rank, bd.virtual = bd.ownRank(), false
 	bd.class.add(bd)
 }
 
 // hold takes a queued build out of its queue, to be admitted anew.
 func (bd *build) hold() {
 	bd.class.remove(bd)
-	bd.gated = true
+	bd.gated, bd.admitted = true, false
+}
+
+// reenter queues a build again at its place; not in a pool that has become fair meanwhile or ceased to be, where that place means nothing.
+func (bd *build) reenter() {
+	bd.class.add(bd)
+	if bd.virtual != bd.pool.Fair {
+		bd.hold()
+	}
 }
 
 // claim gives a queued build to a session.
@@ -141,7 +150,7 @@ func (bd *build) start(token queue.Digest, slack time.Duration, now time.Time) {
 // release takes back an offer.
 func (bd *build) release() {
 	bd.vacate(queue.Pending)
-	bd.class.add(bd)
+	bd.reenter()
 }
 
 // shun keeps the build from the worker that had it last, for a while.
@@ -176,9 +185,9 @@ func (bd *build) endAttempt(e ending, avoid time.Duration, now time.Time) {
 	bd.shun(avoid, now)
 	bd.wait(now)
 	if delay := bd.Backoff.Delay(used); delay > 0 {
-		bd.notBefore = now.Add(delay)
+		bd.notBefore, bd.admitted = now.Add(delay), false
 	} else {
-		bd.class.add(bd)
+		bd.reenter()
 	}
 }
 

@@ -94,7 +94,9 @@ func (r *round) release(bd *build) {
 		bd.shun(r.Avoid, r.now)
 	}
 	bd.release()
-	r.done.Heads = lower(r.done.Heads, bd)
+	if bd.queued {
+		r.done.Heads = lower(r.done.Heads, bd)
+	}
 }
 
 // sweep ends the attempt of a worker that did not come back.
