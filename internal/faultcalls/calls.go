@@ -2,6 +2,7 @@ package faultcalls
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -34,7 +35,7 @@ func Named(name string) *Call {
 // Changes returns the calls that change something.
 func Changes() []*Call {
 	var all []*Call
-	for _, some := range [][]*Call{transitions, maintenance, sessions, outputs} {
+	for _, some := range [][]*Call{transitions, maintenance, admission, sessions, outputs} {
 		all = append(all, some...)
 	}
 	return all
@@ -43,6 +44,11 @@ func Changes() []*Call {
 var transitions = []*Call{
 	{Name: "Submit", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		return b.Submit(ctx, []queue.NewBuild{s.build(10, "pool", 0), s.build(11, "new", 0)}, s.now)
+	}},
+	{Name: "SubmitKeyed", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		n := s.build(10, "pool", 0)
+		n.IdempotencyKey, n.IdempotencyHash = "once", queue.Digest{3}
+		return b.Submit(ctx, []queue.NewBuild{n}, s.now)
 	}},
 	{Name: "Claim", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) { return s.claim(ctx, b) }},
 	{Name: "Accept", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
@@ -60,7 +66,7 @@ var transitions = []*Call{
 		return b.Finish(ctx, []queue.Completion{{AttemptID: s.running, Outcome: queue.Lost}}, avoid, s.now)
 	}},
 	{Name: "Cancel", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
-		return b.Cancel(ctx, project, []queue.ID{s.running.Build}, "not wanted", force, s.now)
+		return b.Cancel(ctx, project, []queue.ID{s.queued, s.running.Build, s.offered.Build}, "not wanted", force, s.now)
 	}},
 }
 
@@ -72,6 +78,15 @@ var maintenance = []*Call{
 		return b.Maintain(ctx, s.rules(), s.now.Add(2*time.Hour)) // everything has run out
 	}},
 	{
+		Name: "Retire", InSteps: true,
+		prepare: finish,
+		make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+			rules := s.rules()
+			rules.Retention = time.Minute
+			return b.Maintain(ctx, rules, s.now.Add(2*time.Minute))
+		},
+	},
+	{
 		Name: "Sweep", InSteps: true,
 		prepare: func(ctx context.Context, s *Scene) error {
 			return s.LoseSessions(ctx, []queue.SessionID{s.session}, s.now)
@@ -80,6 +95,35 @@ var maintenance = []*Call{
 			return b.Maintain(ctx, s.rules(), s.now.Add(grace+time.Second))
 		},
 	},
+}
+
+var admission = []*Call{
+	{
+		Name: "Admit",
+		prepare: func(ctx context.Context, s *Scene) error {
+			n := s.build(6, "pool", 0)
+			n.ConcurrencyKey = key
+			_, err := s.Submit(ctx, []queue.NewBuild{n}, s.now)
+			return errors.Join(err, s.SetLimit(ctx, queue.Limit{Project: project, Key: key, Max: 1}),
+				s.Serve(ctx, []queue.ClassID{s.class}, time.Hour, s.now))
+		},
+		make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+			return b.Admit(ctx, queue.Lane{}, 10, s.now)
+		},
+	},
+	{Name: "ChangePool", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) {
+		change := queue.PoolChange{Paused: new(true), Fair: new(true), Weights: map[string]int{project: 2, "other": 3}}
+		return nil, b.ChangePool(ctx, "pool", change)
+	}},
+	{Name: "ChangeProject", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) {
+		return nil, b.ChangeProject(ctx, project, queue.ProjectChange{Paused: new(true), ArtifactQuota: new(int64(10))})
+	}},
+	{Name: "SetLimit", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) {
+		return nil, b.SetLimit(ctx, queue.Limit{Project: project, Key: key, Max: 1})
+	}},
+	{Name: "Serve", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return nil, b.Serve(ctx, []queue.ClassID{s.class}, time.Hour, s.now)
+	}},
 }
 
 var sessions = []*Call{
@@ -115,6 +159,21 @@ var outputs = []*Call{
 	{Name: "CommitArtifact", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		return b.CommitArtifact(ctx, s.running, "reserved", s.now)
 	}},
+	{Name: "ReleaseArtifact", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return nil, b.ReleaseArtifact(ctx, s.running, "reserved", s.now)
+	}},
+	{Name: "ClosedLogs", prepare: finish, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return b.ClosedLogs(ctx, 10, time.Minute, s.now)
+	}},
+	{Name: "ArchiveLog", prepare: finish, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return nil, b.ArchiveLog(ctx, s.running)
+	}},
+}
+
+// finish ends the attempt that runs.
+func finish(ctx context.Context, s *Scene) error {
+	_, err := s.Finish(ctx, []queue.Completion{{AttemptID: s.running, Outcome: queue.Succeeded, LogLength: 5}}, avoid, s.now)
+	return err
 }
 
 func reads() []*Call {
@@ -144,6 +203,19 @@ func reads() []*Call {
 		{Name: "Classes", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) { return b.Classes(ctx, 0, 10) }},
 		{Name: "Specs", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 			return b.Specs(ctx, []queue.ID{s.queued, s.held})
+		}},
+		{Name: "Pools", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) { return b.Pools(ctx) }},
+		{Name: "Projects", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) { return b.Projects(ctx, "", 10) }},
+		{Name: "Limits", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) {
+			return b.Limits(ctx, project, "", 10)
+		}},
+		{Name: "Stats", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+			today := s.now.Truncate(24 * time.Hour)
+			return b.Stats(ctx, project, today, today)
+		}},
+		{Name: "Explain", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+			_, err := b.Explain(ctx, project, s.queued, s.now)
+			return nil, err
 		}},
 		{Name: "Ping", make: func(ctx context.Context, _ *Scene, b queue.Backend) (any, error) { return nil, b.Ping(ctx) }},
 	}

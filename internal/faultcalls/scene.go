@@ -52,6 +52,7 @@ func (s *Scene) In(t *testing.T) *Scene {
 
 const (
 	project = "project"
+	key     = "key" // of concurrency
 	grace   = time.Minute
 	avoid   = 30 * time.Second
 	run     = time.Hour
