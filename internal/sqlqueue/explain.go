@@ -76,16 +76,15 @@ func (r *Reader) present(ctx context.Context, now time.Time) (time.Time, error) 
 // ahead counts the builds that come before a pending one: those of its class if it is queued, and else those of its lane, which an index
 // has by class.
 func (r *Reader) ahead(ctx context.Context, row *waitRow) (n int, err error) {
-	build, class := r.names.Table("build"), r.names.Table("class")
 	before := bun.SafeQuery("(b.rank, b.id) < (?, ?)", row.Rank, ID(r.db, queue.ID(row.ID)))
-	query := bun.SafeQuery("SELECT 1 FROM ? AS b WHERE b.state = ? AND b.class_id = ? AND ? LIMIT ?",
-		build, Queued, row.ClassID, before, queue.MaxCount)
+	query := bun.SafeQuery("SELECT 1 FROM ? WHERE b.state = ? AND ? AND ? ORDER BY b.class_id, b.rank, b.id LIMIT ?",
+		r.from("build_queued"), Queued, r.first("b.class_id", row.ClassID), before, queue.MaxCount)
 	if row.State == Held {
 		query = bun.SafeQuery(`
-SELECT 1 FROM ? AS c CROSS JOIN ? AS b
+SELECT 1 FROM ? AS c CROSS JOIN ?
 WHERE c.pool = ? AND b.state = ? AND b.class_id > 0 AND b.not_before IS NULL
 	AND b.pool = c.pool AND b.project = ? AND b.limit_key = ? AND b.class_id = c.id AND ? LIMIT ?`,
-			class, build, row.Pool, Held, row.Project, row.LimitKey, before, queue.MaxCount)
+			r.names.Table("class"), r.from("build_gated"), row.Pool, Held, row.Project, row.LimitKey, before, queue.MaxCount)
 	}
 	err = r.db.NewRaw("SELECT count(*) FROM (?) AS a", query).Scan(ctx, &n)
 	return n, err

@@ -42,6 +42,27 @@ func (r *Reader) List(ctx context.Context, f queue.Filter) ([]queue.Build, error
 	return builds, nil
 }
 
+// from is the table of builds b. SQLite is told which index to take: it guesses how many rows each of them finds, and in a tie takes
+// the narrowest. PostgreSQL counts.
+func (r *Reader) from(index string) schema.QueryWithArgs {
+	if index != "" && r.db.Dialect().Name() == dialect.SQLite {
+		return bun.SafeQuery("? AS b INDEXED BY ?", r.names.Table("build"), r.names.Table(index))
+	}
+	return bun.SafeQuery("? AS b", r.names.Table("build"))
+}
+
+// first is the condition that the first column of an index have a value, for a query in the order of that index.
+//
+// PostgreSQL is kept from seeing that a column with one value changes nothing about the order. It would else think of taking the rows in
+// the order of another index, from all builds there are, because of a common value it soon meets enough: but for one whose builds are
+// all old.
+func (r *Reader) first(column string, value any) schema.QueryWithArgs {
+	if r.db.Dialect().Name() == dialect.SQLite {
+		return bun.SafeQuery(column+" = ?", value)
+	}
+	return bun.SafeQuery(column+" = ANY (ARRAY[?])", value)
+}
+
 // among is a condition: that a column be one of those that a query returns, which is asked first and gives few.
 func (r *Reader) among(column string, query schema.QueryWithArgs) schema.QueryWithArgs {
 	if r.db.Dialect().Name() == dialect.SQLite {
@@ -72,15 +93,6 @@ func (l *listing) ids(p part) schema.QueryWithArgs {
 	return bun.SafeQuery("SELECT b.id FROM ? WHERE ? ORDER BY "+p.order+" LIMIT ?", p.from, p.where, l.Limit)
 }
 
-// from is the table of builds b. SQLite is told which index to take: it guesses how many rows each of them finds, and in a tie takes
-// the narrowest. PostgreSQL counts.
-func (l *listing) from(index string) schema.QueryWithArgs {
-	if index != "" && l.db.Dialect().Name() == dialect.SQLite {
-		return bun.SafeQuery("? AS b INDEXED BY ?", l.names.Table("build"), l.names.Table(index))
-	}
-	return bun.SafeQuery("? AS b", l.names.Table("build"))
-}
-
 // merged is a query of the newest ids of several parts.
 func (l *listing) merged(parts []part) schema.QueryWithArgs {
 	sql, args := "", []any(nil)
@@ -101,8 +113,10 @@ func (l *listing) parts() []part {
 		return l.inStates(ended, pending, leased)
 	case l.AllProjects:
 		return []part{l.newest("", key{})}
-	default:
+	case l.db.Dialect().Name() == dialect.SQLite:
 		return []part{l.newest("build_project", key{"b.project", l.Project})}
+	default: // PostgreSQL has no index of all builds, into which each change of a build would be written
+		return append(l.inStates(ended, nil, nil), l.pending(none)) // which are all that have not ended
 	}
 }
 
@@ -210,18 +224,11 @@ type key struct {
 }
 
 // newest is the part of builds with a key that meet conditions, by an index.
-//
-// PostgreSQL is kept from seeing that a key with one value changes nothing about the order. It would else think of taking the ids in
-// order, from all builds there are, because of a common key it soon meets enough: but for one whose builds are all old.
 func (l *listing) newest(index string, k key, conditions ...schema.QueryWithArgs) part {
 	order := "b.id DESC"
 	if k.column != "" {
-		equal := k.column + " = ANY (ARRAY[?])"
-		if l.db.Dialect().Name() == dialect.SQLite {
-			equal = k.column + " = ?"
-		}
 		order = k.column + " DESC, " + order
-		conditions = append(conditions, bun.SafeQuery(equal, k.value))
+		conditions = append(conditions, l.first(k.column, k.value))
 	}
 	return part{from: l.from(index), where: l.all(append(conditions, l.within("b.id"))), order: order}
 }

@@ -98,23 +98,28 @@ func (r *Reader) counted(table, project string, first, last time.Time) schema.Qu
 	return bun.SafeQuery(sql, args...)
 }
 
-// live counts what has not ended. What is pending may be any number, and is counted in the order of the index of what has not ended, up
-// to the limit; of the rest there is no more than there are slots.
+// live counts what has not ended. Of what is leased there is no more than there are slots. What is pending may be any number: it is what
+// the index of what has not ended holds besides, counted up to the limit without a look at the builds.
 func (r *Reader) live(ctx context.Context, project string) (queue.Stats, error) {
-	of := bun.SafeQuery("TRUE")
+	open, leased := bun.SafeQuery("TRUE"), bun.SafeQuery("TRUE")
 	if project != "" {
-		of = bun.SafeQuery("b.project = ?", project)
+		open, leased = r.first("b.project", project), bun.SafeQuery("b.project || '' = ?", project)
 	}
 	var rows []struct {
 		State State
 		N     int
 	}
 	err := r.db.NewRaw(`
-SELECT ?1 AS state, count(*) AS n FROM (
-	SELECT 1 FROM ?0 AS b WHERE b.finished_at IS NULL AND b.state IN (?1, ?2) AND ?3 ORDER BY b.project, b.id LIMIT ?4) AS p
+WITH leased AS MATERIALIZED (
+	SELECT b.state, count(*) AS n FROM ?1 WHERE b.session_id IS NOT NULL AND ?4 GROUP BY b.state
+), total AS MATERIALIZED (
+	SELECT CAST(coalesce(sum(n), 0) AS bigint) AS n FROM leased
+)
+SELECT ?2 AS state, count(*) - (SELECT n FROM total) AS n FROM (
+	SELECT 1 FROM ?0 WHERE b.finished_at IS NULL AND ?3 ORDER BY b.project, b.id LIMIT ?5 + (SELECT n FROM total)) AS o
 UNION ALL
-SELECT b.state, count(*) FROM ?0 AS b WHERE b.session_id IS NOT NULL AND ?3 GROUP BY b.state`,
-		r.names.Table("build"), Queued, Held, of, queue.MaxCount).Scan(ctx, &rows)
+SELECT state, n FROM leased`,
+		r.from("build_open"), r.from(""), Queued, open, leased, queue.MaxCount).Scan(ctx, &rows)
 	if err != nil {
 		return queue.Stats{}, err
 	}
