@@ -106,7 +106,9 @@ type Admission interface {
 	// if nothing is, the greatest end it gave.
 	Admit(ctx context.Context, after Lane, max int, now time.Time) (Admitted, error)
 
-	// ChangePool sets what is not nil, and holds what is queued in a pool that becomes fair or ceases to be, so that Admit ranks it anew.
+	// ChangePool sets what is not nil, and holds what is queued in a pool that becomes fair or ceases to be, so that Admit ranks it
+	// anew. What was claimed when its pool became fair, and comes back, is held by Maintain at the latest: its rank would be behind
+	// all others for good.
 	ChangePool(ctx context.Context, name string, change PoolChange) error
 
 	// Pools returns the pools that were ever changed, ordered by name.

@@ -279,6 +279,23 @@ var fairCases = []testCase{
 		},
 	},
 	{
+		"ComesBack",
+		"A build that was claimed when its pool became fair, and comes back, is held by Maintain at the latest, so that Admit ranks it anew.",
+		func(s *subject) {
+			pool := s.name("pool")
+			back := s.of(pool, "a", 2)
+			back[1].Backoff = queue.Backoff{}
+			s.queued(back...)
+			released, lost := s.offered(back[0], s.worker()), s.running(back[1], s.worker())
+			s.makeFair(pool, true)
+			s.releases(released)
+			s.ends(report(lost, queue.Lost), queue.Pending)
+			s.maintain(s.rules())
+			s.ready(s.of(pool, "b", 2)...)
+			s.wantRanks(pool, map[string][]int64{"a": {0, queue.FairStep}, "b": {0, queue.FairStep}})
+		},
+	},
+	{
 		"Key",
 		"A build of a fair pool that has a concurrency key needs room of both.",
 		func(s *subject) {
