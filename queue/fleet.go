@@ -72,13 +72,6 @@ func (f *fleet) leave(ids []SessionID) {
 	}
 }
 
-// has reports whether a session is known and was not seen to end.
-func (f *fleet) has(id SessionID) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sessions[id] != nil
-}
-
 // concerns reports whether some session may serve one of the classes, and whether one of them is not known yet, which it remembers.
 func (f *fleet) concerns(heads []Head) (serves, unknown bool) {
 	f.mu.Lock()

@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -222,7 +221,7 @@ func TestSurveyFindsWhatNobodyTold(t *testing.T) {
 			return err == nil && len(offers) == 1
 		})
 		if took := time.Since(begun); took > 2500*time.Millisecond {
-			t.Error(fmt.Sprintf("it took %v", took))
+			t.Errorf("it took %v", took)
 		}
 	})
 }

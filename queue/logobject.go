@@ -101,8 +101,8 @@ func parseIndex(object []byte) (logIndex, error) {
 		return logIndex{}, fmt.Errorf("%w: %w", errBadObject, err)
 	}
 	z.Multistream(false)
-	if n, err := io.Copy(io.Discard, z); err != nil || n != 0 {
-		return logIndex{}, errBadObject
+	if n, err := z.Read(make([]byte, 1)); err != io.EOF || n != 0 {
+		return logIndex{}, errBadObject // the first member has no content
 	}
 	blocks, ok := parseBlocks(z.Extra)
 	if !ok {

@@ -39,6 +39,9 @@ func work(t *testing.T, q *queue.Queue, o *queue.WorkerOptions, handler queue.Ha
 	return <-ended
 }
 
+// pass lets time pass: that of a bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
 // submit submits a build of project p.
 func submit(t *testing.T, q *queue.Queue, change func(*queue.Params)) queue.ID {
 	t.Helper()
@@ -68,7 +71,7 @@ func settle(t *testing.T, q *queue.Queue, id queue.ID, state queue.State) queue.
 		if b.State.Terminal() {
 			t.Fatalf("build is %v (%s), want %v", b.State, b.Reason, state)
 		}
-		time.Sleep(50 * time.Millisecond) // of the bubble's time
+		pass(50 * time.Millisecond)
 	}
 	t.Fatalf("build did not become %v", state)
 	return queue.Build{}
@@ -110,8 +113,10 @@ func TestWorkerOutcomes(t *testing.T) {
 		"typed": {queue.JSON(func(_ context.Context, _ *queue.Job, spec struct{ N int }) error {
 			return fmt.Errorf("n is %d", spec.N)
 		}), nil, queue.Failed, "n is 7"},
-		"typed, another type": {queue.JSON(func(context.Context, *queue.Job, []string) error { return nil }), nil, queue.Failed,
-			"spec is not the JSON of a []string: json: cannot unmarshal object into Go value of type []string"},
+		"typed, another type": {
+			queue.JSON(func(context.Context, *queue.Job, []string) error { return nil }), nil, queue.Failed,
+			"spec is not the JSON of a []string: json: cannot unmarshal object into Go value of type []string",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -161,7 +166,7 @@ func TestWorkerStops(t *testing.T) {
 		var quick, slow, waiting queue.ID
 		err := work(t, q, &queue.WorkerOptions{Slots: 2, StopTimeout: 10 * time.Second}, func(ctx context.Context, job *queue.Job) error {
 			if job.Build == quick {
-				time.Sleep(5 * time.Second)
+				pass(5 * time.Second)
 				return nil
 			}
 			<-ctx.Done()
@@ -197,13 +202,13 @@ func TestWorkerLog(t *testing.T) {
 		big := bytes.Repeat([]byte("0123456789abcdef\n"), 600_000) // more than may wait
 		_ = work(t, q, nil, func(_ context.Context, job *queue.Job) error {
 			fmt.Fprintln(job.Log(), "begin")
-			time.Sleep(3 * time.Second)
+			pass(3 * time.Second)
 			_, err := job.Log().Write(big)
 			return err
 		}, func() {
 			id := submit(t, q, nil)
 			settle(t, q, id, queue.Running)
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 			if page, err := q.ReadLog(t.Context(), "p", queue.AttemptID{Build: id}, 0, 100); err != nil || string(page.Data) != "begin\n" {
 				t.Errorf("log while it runs: %q, %v", page.Data, err)
 			}
@@ -430,7 +435,7 @@ func TestWorkerOutlivesOutage(t *testing.T) {
 		}, func() {
 			id := submit(t, q, nil)
 			settle(t, q, id, queue.Running)
-			time.Sleep(15 * time.Second)
+			pass(15 * time.Second)
 			b.down.Store(false)
 			settle(t, q, id, queue.Succeeded)
 		})
@@ -470,7 +475,7 @@ func TestWorkerSlots(t *testing.T) {
 			running++
 			most = max(most, running)
 			mu.Unlock()
-			time.Sleep(time.Duration(job.Build[15]) * time.Millisecond)
+			pass(time.Duration(job.Build[15]) * time.Millisecond)
 			mu.Lock()
 			running--
 			mu.Unlock()

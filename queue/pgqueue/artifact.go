@@ -120,7 +120,7 @@ WITH held AS MATERIALIZED (
 	DELETE FROM {schema}artifact a USING held
 	WHERE a.build_id = $1 AND a.epoch = $2 AND a.name = $3 AND NOT a.committed
 	RETURNING a.project, a.size, a.charged
-)` + credit + `
+)` + refund + `
 SELECT count(*) FROM held`
 
 // ReleaseArtifact implements [queue.Artifacts].

@@ -90,8 +90,11 @@ func TestFinishInTransaction(t *testing.T) {
 				return tx, done
 			}
 			ends := []queue.Completion{
-				end, {AttemptID: second, Session: s.session, Outcome: queue.Succeeded, LogPartial: true}, {AttemptID: lost, Outcome: queue.Lost},
-				{AttemptID: other, Session: s.session + 1, Outcome: queue.Succeeded}, {AttemptID: stale, Outcome: queue.Succeeded},
+				end,
+				{AttemptID: second, Session: s.session, Outcome: queue.Succeeded, LogPartial: true},
+				{AttemptID: lost, Outcome: queue.Lost},
+				{AttemptID: other, Session: s.session + 1, Outcome: queue.Succeeded},
+				{AttemptID: stale, Outcome: queue.Succeeded},
 			}
 			ends[0].AttemptID = first
 

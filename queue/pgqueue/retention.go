@@ -43,8 +43,8 @@ UPDATE {schema}build b SET idem_key = NULL, idem_hash = NULL
 FROM picked p
 WHERE b.id = p.id`
 
-// credit gives projects back what artifacts took of their quotas that were deleted as the relation "gone". Projects are locked in order.
-const credit = `, freed AS MATERIALIZED (
+// refund gives projects back what artifacts took of their quotas that were deleted as the relation "gone". Projects are locked in order.
+const refund = `, freed AS MATERIALIZED (
 	SELECT g.project, sum(g.size) AS bytes FROM gone g WHERE g.charged GROUP BY g.project
 ), payee AS MATERIALIZED (
 	SELECT p.name, f.bytes
@@ -67,7 +67,7 @@ WITH gone AS (
 			ORDER BY a.created_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
 		LIMIT $1))
 	RETURNING project, size, charged
-)` + credit + `
+)` + refund + `
 SELECT count(*) FROM gone`
 
 // retireBytes bounds how many bytes of logs are deleted at once, and with it how long that takes. A longer log goes alone.
@@ -106,7 +106,7 @@ WITH due AS MATERIALIZED (
 	DELETE FROM {schema}attempt WHERE build_id = ANY(ARRAY(SELECT id FROM doomed))
 ), gone AS (
 	DELETE FROM {schema}artifact WHERE build_id = ANY(ARRAY(SELECT id FROM doomed)) RETURNING project, size, charged
-)` + credit + `, builds AS (
+)` + refund + `, builds AS (
 	DELETE FROM {schema}build WHERE id = ANY(ARRAY(SELECT id FROM doomed))
 )
 SELECT NULL::uuid, (SELECT count(*) FROM doomed), '', (SELECT count(*) FROM due)

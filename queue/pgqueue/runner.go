@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -137,12 +138,7 @@ func unwrap(conn bun.IConn) (bun.IConn, bool) {
 
 // hasArray reports whether there are arguments that not every driver takes.
 func hasArray(args []any) bool {
-	for _, arg := range args {
-		if isArray(arg) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(args, isArray)
 }
 
 func isArray(arg any) bool {

@@ -72,7 +72,8 @@ func oneColumns(n *queue.NewBuild, now time.Time) []any {
 		present(now), uuid(n.ID), n.Project, n.Pool, n.Labels.String(), orNull(n.Spec), digest, size, n.RunTimeout.Microseconds(),
 		queueTimeout, n.MaxAttempts, n.Backoff.Base.Microseconds(), n.Backoff.Max.Microseconds(), n.RetryFailed, n.Priority,
 		n.ConcurrencyKey, nonEmpty(n.IdempotencyKey), hash, nonEmpty(sqlqueue.FormatMetadata(n.Metadata)),
-		pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()}, present(n.NotBefore),
+		pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()},
+		present(n.NotBefore),
 	}
 }
 

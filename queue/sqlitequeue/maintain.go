@@ -141,14 +141,14 @@ func (r *round) sweep(ctx context.Context) error {
 	endings := make([]ending, len(held))
 	for i := range held {
 		endings[i] = held[i].again(sqlqueue.Lost, queue.EventSessionLost.Reason(), r.Avoid, r.now)
-		switch endings[i].Next {
-		case sqlqueue.Lost:
+		if endings[i].Next == sqlqueue.Lost {
 			r.done.Lost++
 			continue
-		case sqlqueue.Queued:
-			r.heads.add(held[i].class, held[i].rank)
 		}
 		r.done.Requeued++
+		if endings[i].Next == sqlqueue.Queued {
+			r.heads.add(held[i].class, held[i].rank)
+		}
 	}
 	r.done.More = r.done.More || len(held) >= r.Limit
 	return r.end(ctx, endings)
