@@ -16,12 +16,7 @@ func manyColumns(rows []newRow, now time.Time) []any {
 		column(rows, func(r *newRow) string { return r.Project }),
 		column(rows, func(r *newRow) string { return r.Pool }),
 		column(rows, func(r *newRow) string { return r.labels }),
-		column(rows, func(r *newRow) int32 {
-			if r.class == nil {
-				return -1
-			}
-			return int32(*r.class)
-		}),
+		column(rows, func(r *newRow) int32 { return int32(r.class) }),
 		column(rows, func(r *newRow) int16 { return int16(r.state) }),
 		column(rows, func(r *newRow) int64 { return r.rank }),
 		column(rows, func(r *newRow) []byte { return append([]byte{}, r.Spec...) }),

@@ -3,7 +3,6 @@ package pgqueue
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,7 +84,7 @@ func (b *Backend) copyIn(ctx context.Context, tx pgx.Tx, builds []queue.NewBuild
 	if _, err := tx.Exec(ctx, b.sql.count, present(g.now), projects, counts); err != nil {
 		return nil, err
 	}
-	return placesOf(builds, rows), nil
+	return submitted(rows), nil
 }
 
 // A copyColumn is a column of build that COPY fills in.
@@ -101,11 +100,21 @@ type copyColumn struct {
 func copyColumns(rows []newRow) []copyColumn {
 	var filled []copyColumn
 	for _, c := range buildColumns {
-		if !c.rare || slices.ContainsFunc(rows, func(r newRow) bool { return c.value(&r) != c.usually }) {
+		if !c.rare || c.varies(rows) {
 			filled = append(filled, c)
 		}
 	}
 	return filled
+}
+
+// varies reports whether some row has another value than usual.
+func (c *copyColumn) varies(rows []newRow) bool {
+	for i := range rows {
+		if c.value(&rows[i]) != c.usually {
+			return true
+		}
+	}
+	return false
 }
 
 var buildColumns = []copyColumn{
@@ -114,10 +123,10 @@ var buildColumns = []copyColumn{
 	{name: "pool", value: func(r *newRow) any { return r.Pool }},
 	{name: "labels", value: func(r *newRow) any { return r.labels }},
 	{name: "class_id", value: func(r *newRow) any {
-		if r.class == nil {
+		if r.class == noClass {
 			return nil
 		}
-		return int32(*r.class)
+		return int32(r.class)
 	}},
 	{name: "state", value: func(r *newRow) any { return int16(r.state) }},
 	{name: "rank", value: func(r *newRow) any { return r.rank }},

@@ -27,6 +27,8 @@ SELECT 3, k.place::int, 0 FROM unnest($5::text[]) WITH ORDINALITY AS k(name, pla
 // A kind is a pool and the labels that are required of its workers: what a class is of.
 type kind struct{ pool, labels string }
 
+func kindOf(n *queue.NewBuild) kind { return kind{n.Pool, n.Labels.String()} }
+
 // Gates are what decides whether a new build is queued at once.
 type gates struct {
 	now     time.Time // the server's, in whole microseconds
@@ -40,7 +42,7 @@ func (b *Backend) gates(ctx context.Context, on runner, builds []queue.NewBuild,
 	kinds, pools, projects := make(map[kind]bool), make(map[string]bool), make(map[string]bool)
 	for i := range builds {
 		n := &builds[i]
-		kinds[kind{n.Pool, n.Labels.String()}], pools[n.Pool], projects[n.Project] = true, true, true
+		kinds[kindOf(n)], pools[n.Pool], projects[n.Project] = true, true, true
 	}
 	g := &gates{classes: make(map[kind]queue.ClassID), fair: make(map[string]bool), paused: make(map[string]bool)}
 	ofKind, ofPool, ofProject := slices.Collect(maps.Keys(kinds)), slices.Collect(maps.Keys(pools)), slices.Collect(maps.Keys(projects))
@@ -73,8 +75,9 @@ func (b *Backend) gates(ctx context.Context, on runner, builds []queue.NewBuild,
 // A newRow is a build as it is inserted.
 type newRow struct {
 	*queue.NewBuild
+	at     int // its place among those that are submitted together
 	labels string
-	class  *queue.ClassID // nil if it is unknown and nothing else keeps the build back, 0 if something does
+	class  queue.ClassID // noClass if it is unknown and nothing else keeps the build back, 0 if something does
 	state  sqlqueue.State
 	rank   int64
 	now    time.Time // when it is inserted
@@ -83,9 +86,13 @@ type newRow struct {
 	ends   time.Time // when it has waited too long; zero: never
 }
 
+// noClass stands for null.
+const noClass queue.ClassID = -1
+
 // row decides where a build goes, as submitOneSQL does.
 func (g *gates) row(n *queue.NewBuild) newRow {
-	r := newRow{NewBuild: n, labels: n.Labels.String(), state: sqlqueue.Held, rank: n.Rank(g.now), now: g.now}
+	k := kindOf(n)
+	r := newRow{NewBuild: n, labels: k.labels, state: sqlqueue.Held, rank: n.Rank(g.now), now: g.now}
 	begin := g.now
 	if n.NotBefore.After(g.now) {
 		r.later, begin = n.NotBefore, n.NotBefore
@@ -93,11 +100,12 @@ func (g *gates) row(n *queue.NewBuild) newRow {
 	if n.QueueTimeout > 0 {
 		r.ends = begin.Add(n.QueueTimeout)
 	}
-	class, known := g.classes[kind{n.Pool, r.labels}]
+	class, known := g.classes[k]
 	gated := n.ConcurrencyKey != "" || g.fair[n.Pool] || g.paused[n.Project]
 	r.waits = !known || gated && r.later.IsZero()
-	if known || gated || !r.later.IsZero() {
-		r.class = &class
+	r.class = class
+	if !known && !gated && r.later.IsZero() {
+		r.class = noClass
 	}
 	if known && !gated && r.later.IsZero() {
 		r.state = sqlqueue.Queued
@@ -111,8 +119,9 @@ func (g *gates) rows(builds []queue.NewBuild) []newRow {
 	rows := make([]newRow, len(builds))
 	for i := range builds {
 		rows[i] = g.row(&builds[i])
+		rows[i].at = i
 	}
-	slices.SortStableFunc(rows, func(x, y newRow) int { return byKey(x.NewBuild, y.NewBuild) })
+	slices.SortFunc(rows, func(x, y newRow) int { return byKey(x.NewBuild, y.NewBuild) })
 	return rows
 }
 
@@ -120,20 +129,16 @@ func (g *gates) rows(builds []queue.NewBuild) []newRow {
 func (r *newRow) submitted() queue.Submitted {
 	s := queue.Submitted{ID: r.ID, Rank: r.rank, Waiting: r.waits}
 	if r.state == sqlqueue.Queued {
-		s.Class = *r.class
+		s.Class = r.class
 	}
 	return s
 }
 
-// placesOf returns what became of builds, in their order, of which all were inserted.
-func placesOf(builds []queue.NewBuild, rows []newRow) []queue.Submitted {
-	places := make(map[queue.ID]int, len(rows))
+// submitted tells what became of builds that were all inserted, in their own order.
+func submitted(rows []newRow) []queue.Submitted {
+	done := make([]queue.Submitted, len(rows))
 	for i := range rows {
-		places[rows[i].ID] = i
-	}
-	done := make([]queue.Submitted, len(builds))
-	for i := range builds {
-		done[i] = rows[places[builds[i].ID]].submitted()
+		done[rows[i].at] = rows[i].submitted()
 	}
 	return done
 }

@@ -214,7 +214,7 @@ func (b *Backend) submitPlain(ctx context.Context, on runner, builds []queue.New
 	if err := on.run(ctx, b.sql.submitPlain, append(args, projects, counts), noRows); err != nil {
 		return nil, taken(err)
 	}
-	return placesOf(builds, rows), nil
+	return submitted(rows), nil
 }
 
 // submitKeys inserts those builds whose keys are not known.
