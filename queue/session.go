@@ -102,7 +102,7 @@ func (q *Queue) Leases(ctx context.Context) ([]Lease, error) {
 	return leases, wrap("leases", ID{}, err)
 }
 
-// Cancels returns the builds of this process's sessions that their workers should stop. It is cheap: call it twice a second.
+// Cancels returns the builds of this process's sessions that their workers should stop. It is cheap; [Queue.Wakes] tells when to call it.
 func (q *Queue) Cancels(ctx context.Context) ([]Lease, error) {
 	leases, err := q.backend.Leases(ctx, q.controller, true)
 	return leases, wrap("cancels", ID{}, err)
@@ -114,10 +114,11 @@ const maintainLimit = 512
 // keepKeys is how long after its build's end an idempotency key is remembered.
 const keepKeys = 24 * time.Hour
 
-// Maintain does what is due: builds whose class is new or whose back-off is over are queued, those past a deadline end, leases
-// of lost sessions are swept. Some process must call it every second or so; any number may. It sweeps leases only if this process
-// has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are taken away after an outage of
-// the database that kept everybody from reporting. With an error it returns what was done nevertheless.
+// Maintain does what is due: builds whose class is new, whose time has come or whose back-off is over are queued or left to be admitted,
+// those past a deadline end, leases of lost sessions are swept, what is old is deleted. [Queue.Run] calls it; it is here for whoever
+// drives a queue by hand, and then removes the logs that it returns as Archived from the archive. Any number of processes may call it.
+// It sweeps leases only if this process has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are
+// taken away after an outage of the database that kept everybody from reporting. With an error it returns what was done nevertheless.
 func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
 	rules := Rules{
 		Controller: q.controller, Grace: q.opts.Grace, Avoid: q.opts.Avoid,
