@@ -104,7 +104,7 @@ func claimAll(ctx context.Context, q *queue.Queue) error {
 func TestProcessesClaimEachBuildOnce(t *testing.T) {
 	const builds, processes = 2000, 4
 	path := testenv.SQLite(t)
-	q := queue.New(open(t, path, nil), nil)
+	q := queue.New(open(t, path, &sqlitequeue.Options{Timeout: time.Minute}), nil)
 	params := make([]queue.Params, builds)
 	for i := range params {
 		params[i].Project = "project"
