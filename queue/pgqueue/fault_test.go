@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/pashagolub/pgxmock/v4"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
@@ -53,33 +54,32 @@ func newMock(t *testing.T) *mock {
 // A step expects one exchange with the database, which fails if err is not nil.
 type step func(m *mock, err error)
 
-// sent expects a statement behind its prologue, and answers with rows.
-func sent(sql func(*statements) string, rows func() *pgxmock.Rows) []step {
-	return []step{
-		func(m *mock, err error) {
+// sent expects statements in one batch behind their prologue, and answers the last with rows. The exchange can fail at any of them.
+func sent(rows func() *pgxmock.Rows, sql ...func(*statements) string) []step {
+	steps := make([]step, len(sql)+1)
+	for failing := range steps {
+		steps[failing] = func(m *mock, err error) {
 			batch := m.pool.ExpectBatch()
-			prologue := batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg())
-			if err != nil {
-				prologue.WillReturnError(err)
-			} else {
-				prologue.WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+			first := batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+			if failing == 0 {
+				first.WillReturnError(err)
 			}
-			text := sql(&m.sql)
-			query := batch.ExpectQuery(text).WithArgs(anyArgs(text)...)
-			query.WillReturnRows(rows())
-		},
-		func(m *mock, err error) {
-			batch := m.pool.ExpectBatch()
-			batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
-			text := sql(&m.sql)
-			query := batch.ExpectQuery(text).WithArgs(anyArgs(text)...)
-			if err != nil {
-				query.WillReturnError(err)
-			} else {
-				query.WillReturnRows(rows())
+			for i, text := range sql[:len(sql)-1] {
+				e := batch.ExpectExec(text(&m.sql)).WithArgs(anyArgs(text(&m.sql))...).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
+				if failing == i+1 {
+					e.WillReturnError(err)
+				}
 			}
-		},
+			text := sql[len(sql)-1](&m.sql)
+			last := batch.ExpectQuery(text).WithArgs(anyArgs(text)...)
+			if failing == len(sql) && err != nil {
+				last.WillReturnError(err)
+				return
+			}
+			last.WillReturnRows(rows())
+		}
 	}
+	return steps
 }
 
 var placeholder = regexp.MustCompile(`\$[0-9]+`)
@@ -107,9 +107,9 @@ func attemptRows(ids ...queue.AttemptID) func() *pgxmock.Rows {
 
 func endRows(ids ...queue.AttemptID) func() *pgxmock.Rows {
 	return func() *pgxmock.Rows {
-		rows := pgxmock.NewRows([]string{"id", "epoch", "state"})
+		rows := pgxmock.NewRows([]string{"id", "epoch", "state", "admitted", "class", "rank"})
 		for _, id := range ids {
-			rows.AddRow([16]byte(id.Build), id.Epoch, int16(sqlqueue.Succeeded))
+			rows.AddRow([16]byte(id.Build), id.Epoch, int16(sqlqueue.Succeeded), false, queue.ClassID(1), int64(1))
 		}
 		return rows
 	}
@@ -119,9 +119,10 @@ func endRows(ids ...queue.AttemptID) func() *pgxmock.Rows {
 // it has so far for the whole.
 func TestConnectionDiesBetweenStatements(t *testing.T) {
 	type exchange struct {
-		sql  func(*statements) string
 		rows func() *pgxmock.Rows
+		sql  []func(*statements) string
 	}
+	type texts = []func(*statements) string
 	for _, test := range []struct {
 		name      string
 		exchanges []exchange
@@ -130,8 +131,8 @@ func TestConnectionDiesBetweenStatements(t *testing.T) {
 		{
 			"Accept",
 			[]exchange{
-				{func(s *statements) string { return s.accept }, attemptRows(attempt)},
-				{func(s *statements) string { return s.accepted }, attemptRows(other)},
+				{attemptRows(attempt), texts{func(s *statements) string { return s.accept }}},
+				{attemptRows(other), texts{func(s *statements) string { return s.accepted }}},
 			},
 			func(ctx context.Context, b *Backend) (any, error) {
 				done, err := b.Accept(ctx, []queue.Acceptance{{AttemptID: attempt}, {AttemptID: other}}, never)
@@ -141,13 +142,13 @@ func TestConnectionDiesBetweenStatements(t *testing.T) {
 		{
 			"Finish",
 			[]exchange{
-				{func(s *statements) string { return s.finish }, endRows(attempt)},
-				{func(s *statements) string { return s.finished }, endRows(other)},
+				{endRows(attempt), texts{func(s *statements) string { return s.lockEnding }, func(s *statements) string { return s.finish }}},
+				{endRows(other), texts{func(s *statements) string { return s.finished }}},
 			},
 			func(ctx context.Context, b *Backend) (any, error) {
 				done, err := b.Finish(ctx, []queue.Completion{
 					{AttemptID: attempt, Outcome: queue.Succeeded}, {AttemptID: other, Outcome: queue.Succeeded},
-				}, queue.Retry{}, never)
+				}, 0, never)
 				return len(done), err
 			},
 		},
@@ -155,7 +156,7 @@ func TestConnectionDiesBetweenStatements(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var steps [][]step
 			for _, e := range test.exchanges {
-				steps = append(steps, sent(e.sql, e.rows))
+				steps = append(steps, sent(e.rows, e.sql...))
 			}
 			for failing := range steps {
 				for _, fail := range steps[failing] {
@@ -196,24 +197,27 @@ func TestConnectionDiesAmongRows(t *testing.T) {
 	heads := func() *pgxmock.Rows {
 		return pgxmock.NewRows([]string{"class", "rank", "n"}).AddRow(int32(1), int64(1), 1).AddRow(int32(2), int64(2), 1)
 	}
+	type texts = []func(*statements) string
 	for name, test := range map[string]struct {
-		sql  func(*statements) string
+		sql  []func(*statements) string
 		rows func() *pgxmock.Rows
 		call func(ctx context.Context, b *Backend) (any, error)
 	}{
-		"Probe": {func(s *statements) string { return s.probe }, heads, func(ctx context.Context, b *Backend) (any, error) {
-			return b.Probe(ctx, []queue.ClassID{1, 2}, 1)
+		"Probe": {texts{func(s *statements) string { return s.probe }}, heads, func(ctx context.Context, b *Backend) (any, error) {
+			return b.Probe(ctx, []queue.Reach{{Class: 1}, {Class: 2}}, 1)
 		}},
-		"Release": {func(s *statements) string { return s.release }, attemptRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
+		"Release": {texts{func(s *statements) string { return s.release }}, attemptRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
 			return b.Release(ctx, []queue.AttemptID{attempt, other}, 0, never)
 		}},
-		"Finish": {func(s *statements) string { return s.finish }, endRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
-			return b.Finish(ctx, []queue.Completion{{AttemptID: attempt}, {AttemptID: other}}, queue.Retry{}, never)
+		"Finish": {texts{
+			func(s *statements) string { return s.lockEnding }, func(s *statements) string { return s.finish },
+		}, endRows(attempt, other), func(ctx context.Context, b *Backend) (any, error) {
+			return b.Finish(ctx, []queue.Completion{{AttemptID: attempt}, {AttemptID: other}}, 0, never)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMock(t)
-			sent(test.sql, broken(test.rows))[0](m, nil)
+			sent(broken(test.rows), test.sql...)[0](m, nil)
 			got, err := test.call(t.Context(), m.Backend)
 			if !errors.Is(err, errDead) || !reflect.ValueOf(got).IsNil() {
 				t.Errorf("it returned %v, %v; want the error alone", got, err)
@@ -237,21 +241,29 @@ func (d dyingResults) Close() error { return errors.Join(d.BatchResults.Close(),
 func TestCommitFails(t *testing.T) {
 	t.Run("Release", func(t *testing.T) {
 		m := newMock(t)
-		sent(func(s *statements) string { return s.release }, attemptRows(attempt))[0](m, nil)
+		sent(attemptRows(attempt), func(s *statements) string { return s.release })[0](m, nil)
 		m.db = lastWord{m.db}
 		if done, err := m.Release(t.Context(), []queue.AttemptID{attempt}, 0, never); !errors.Is(err, errDead) || done != nil {
 			t.Errorf("Release returned %v, %v", done, err)
 		}
 		m.met()
 	})
+	t.Run("Finish", func(t *testing.T) {
+		m := newMock(t)
+		sent(endRows(attempt), func(s *statements) string { return s.lockEnding }, func(s *statements) string { return s.finish })[0](m, nil)
+		m.db = lastWord{m.db}
+		if done, err := m.Finish(t.Context(), []queue.Completion{{AttemptID: attempt}}, 0, never); !errors.Is(err, errDead) || done != nil {
+			t.Errorf("Finish returned %v, %v", done, err)
+		}
+		m.met()
+	})
 	t.Run("Submit", func(t *testing.T) {
 		m := newMock(t)
-		batch := m.pool.ExpectBatch()
-		batch.ExpectExec(prologueSQL).WithArgs(pgxmock.AnyArg()).WillReturnResult(pgconn.NewCommandTag("SELECT 1"))
-		batch.ExpectExec(m.sql.submit).WithArgs(anyArgs(m.sql.submit)...).WillReturnResult(pgconn.NewCommandTag("INSERT 0 1"))
-		m.db = lastWord{m.db}
-		if err := m.Submit(t.Context(), []queue.NewBuild{{ID: queue.NewID()}}, never); !errors.Is(err, errDead) {
-			t.Errorf("Submit returned %v", err)
+		text := m.sql.submitOne.plain
+		rows := pgxmock.NewRows([]string{"class", "state", "rank", "later"}).AddRow(queue.ClassID(1), int16(sqlqueue.Queued), int64(1), false)
+		m.pool.ExpectQuery(text).WithArgs(anyArgs(text)...).WillReturnRows(rows.CloseError(errDead))
+		if done, err := m.Submit(t.Context(), []queue.NewBuild{{ID: queue.NewID()}}, never); !errors.Is(err, errDead) || done != nil {
+			t.Errorf("Submit returned %v, %v", done, err)
 		}
 		m.met()
 	})
@@ -354,67 +366,65 @@ func TestMaintainStopsAtAnError(t *testing.T) {
 			}
 		}
 	}
-	collect := func(sql func(*statements) string, rows func() *pgxmock.Rows) step { return sent(sql, rows)[1] }
-	noClass := func() *pgxmock.Rows { return pgxmock.NewRows([]string{"exists"}).AddRow(false) }
-	steps := []step{
-		change(func(s *statements) string { return s.expire }),
-		change(func(s *statements) string { return s.takeBack }),
-		change(func(s *statements) string { return s.orphans }),
-		collect(func(s *statements) string { return s.timeOut }, endRows(attempt)),
-		collect(func(s *statements) string { return s.force }, endRows(attempt)),
-		collect(func(s *statements) string { return s.sweep }, endRows(attempt)),
-		collect(func(s *statements) string { return s.unclassed }, noClass),
-		change(func(s *statements) string { return s.classify }),
-		change(func(s *statements) string { return s.due }),
-		change(func(s *statements) string { return s.forgetSessions }),
-		change(func(s *statements) string { return s.forgetControllers }),
+	collect := func(sql func(*statements) string, rows func() *pgxmock.Rows) step { return sent(rows, sql)[1] }
+	one := func(column string, value any) func() *pgxmock.Rows {
+		return func() *pgxmock.Rows { return pgxmock.NewRows([]string{column}).AddRow(value) }
 	}
-	done := []queue.Maintained{{}} // by the first n steps
-	for _, kind := range []func(*queue.Maintained) *int{
-		func(d *queue.Maintained) *int { return &d.Expired },
-		func(d *queue.Maintained) *int { return &d.Released },
-		func(d *queue.Maintained) *int { return &d.Released },
-		func(d *queue.Maintained) *int { return &d.TimedOut },
-		func(d *queue.Maintained) *int { return &d.Canceled },
-		func(d *queue.Maintained) *int { return &d.Requeued },
-		func(*queue.Maintained) *int { return new(int) },
-		func(d *queue.Maintained) *int { return &d.Queued },
-		func(d *queue.Maintained) *int { return &d.Queued },
-		func(d *queue.Maintained) *int { return &d.Forgotten },
-		func(d *queue.Maintained) *int { return &d.Forgotten },
-	} {
-		next := done[len(done)-1]
-		*kind(&next)++
-		done = append(done, next)
+	queued := func() *pgxmock.Rows {
+		return pgxmock.NewRows([]string{"class", "rank", "queued"}).AddRow(queue.ClassID(1), int64(1), true)
 	}
-	rules := queue.Rules{Controller: queue.NewID(), Limit: 10}
-	for failing := range steps {
+	deleted := func() *pgxmock.Rows {
+		return pgxmock.NewRows([]string{"id", "number", "project", "length"}).AddRow(pgtype.UUID{}, int64(1), "", int64(1))
+	}
+	steps := []struct {
+		step step
+		does func(*queue.Maintained)
+	}{
+		{change(func(s *statements) string { return s.expire }), func(d *queue.Maintained) { d.Expired++ }},
+		{collect(func(s *statements) string { return s.takeBack }, queued), func(d *queue.Maintained) { d.Released++ }},
+		{collect(func(s *statements) string { return s.orphans }, queued), func(d *queue.Maintained) { d.Released++ }},
+		{collect(func(s *statements) string { return s.timeOut }, endRows(attempt)), func(d *queue.Maintained) { d.TimedOut++ }},
+		{collect(func(s *statements) string { return s.force }, endRows(attempt)), func(d *queue.Maintained) { d.Canceled++ }},
+		{collect(func(s *statements) string { return s.sweep }, endRows(attempt)), func(d *queue.Maintained) { d.Requeued++ }},
+		{collect(func(s *statements) string { return s.unclassed }, one("exists", false)), func(*queue.Maintained) {}},
+		{collect(func(s *statements) string { return s.classify }, queued), func(d *queue.Maintained) { d.Queued++ }},
+		{collect(func(s *statements) string { return s.due }, queued), func(d *queue.Maintained) { d.Queued++ }},
+		{change(func(s *statements) string { return s.settle }), func(d *queue.Maintained) { d.More = true }},
+		{collect(func(s *statements) string { return s.retire }, deleted), func(d *queue.Maintained) { d.Deleted++ }},
+		{collect(func(s *statements) string { return s.unreserve }, one("n", 1)), func(d *queue.Maintained) { d.Forgotten++ }},
+		{change(func(s *statements) string { return s.forgetSessions }), func(d *queue.Maintained) { d.Forgotten++ }},
+		{change(func(s *statements) string { return s.forgetControllers }), func(d *queue.Maintained) { d.Forgotten++ }},
+		{change(func(s *statements) string { return s.forgetKeys }), func(d *queue.Maintained) { d.Forgotten++ }},
+		{collect(func(s *statements) string { return s.fold }, one("n", 1)), func(d *queue.Maintained) { d.Folded++ }},
+	}
+	rules := queue.Rules{Controller: queue.NewID(), Retention: time.Hour, Limit: 10}
+	for failing := range len(steps) + 1 {
 		m := newMock(t)
+		var want queue.Maintained
 		for _, earlier := range steps[:failing] {
-			earlier(m, nil)
+			earlier.step(m, nil)
+			earlier.does(&want)
 		}
-		steps[failing](m, errDead)
-		if got, err := m.Maintain(t.Context(), rules, never); !errors.Is(err, errDead) || got != done[failing] {
-			t.Errorf("with step %d failing Maintain returned %+v, %v; want %+v", failing, got, err, done[failing])
+		var wantErr error
+		if failing < len(steps) {
+			steps[failing].step(m, errDead)
+			wantErr = errDead
+		}
+		got, err := m.Maintain(t.Context(), rules, never)
+		got.Heads = nil
+		if !errors.Is(err, wantErr) || !reflect.DeepEqual(got, want) {
+			t.Errorf("with step %d failing Maintain returned %+v, %v; want %+v", failing, got, err, want)
 		}
 		m.met()
 	}
-	m := newMock(t)
-	for _, all := range steps {
-		all(m, nil)
-	}
-	if got, err := m.Maintain(t.Context(), rules, never); err != nil || got != done[len(steps)] {
-		t.Errorf("Maintain returned %+v, %v; want %+v", got, err, done[len(steps)])
-	}
-	m.met()
 }
 
 // TestOpenSessionTriesAgain has others open sessions of the worker, and forget the controller, just before.
 func TestOpenSessionTriesAgain(t *testing.T) {
 	open := func(m *mock, err error) {
-		sent(func(s *statements) string { return s.openSession }, func() *pgxmock.Rows {
+		sent(func() *pgxmock.Rows {
 			return pgxmock.NewRows([]string{"id"}).AddRow(int64(7))
-		})[1](m, err)
+		}, func(s *statements) string { return s.openSession })[1](m, err)
 	}
 	m := newMock(t)
 	for range 2 {
@@ -446,7 +456,7 @@ func TestServersWords(t *testing.T) {
 	} {
 		m := newMock(t)
 		reply := &pgconn.PgError{Code: code}
-		sent(func(s *statements) string { return s.release }, attemptRows())[1](m, reply)
+		sent(attemptRows(), func(s *statements) string { return s.release })[1](m, reply)
 		_, err := m.Release(t.Context(), []queue.AttemptID{attempt}, 0, never)
 		if !errors.Is(err, reply) || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s becomes %v, want %v around it", code, err, want)
