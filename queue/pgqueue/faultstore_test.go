@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-build/slipway/internal/faultcalls"
 	"github.com/slipway-build/slipway/internal/pgxdb"
@@ -64,4 +65,22 @@ func (s *store) each(separator, format string) string {
 func (s *store) exec(ctx context.Context, sql string) error {
 	_, err := s.Pool.Exec(ctx, sql)
 	return err
+}
+
+// forgotten waits until the server has no more to do with the connections of an application.
+func (s *store) forgotten(t *testing.T, application string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		var left int
+		err := s.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", application).Scan(&left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left == 0 {
+			return
+		}
+		<-tick.C
+	}
 }

@@ -55,7 +55,7 @@ func (w *wire) try(f faultconn.Fault) (struck, dark bool) {
 	a := w.Make(w.backend)
 	struck = w.Mend()
 	w.pool.Reset()
-	w.forgotten()
+	w.store.forgotten(w.T, w.store.Schema)
 	if !struck && a.Err != nil {
 		w.Errorf("%+v does not strike, and it returned %v", f, a)
 	}
@@ -67,24 +67,6 @@ func (w *wire) try(f faultconn.Fault) (struck, dark bool) {
 		},
 	})
 	return struck, made && a.Err != nil
-}
-
-// forgotten waits until the server has no more to do with the wire's connections.
-func (w *wire) forgotten() {
-	w.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		var left int
-		const sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
-		if err := w.store.Pool.QueryRow(w.Context(), sql, w.store.Schema).Scan(&left); err != nil {
-			w.Fatal(err)
-		}
-		if left == 0 {
-			return
-		}
-		<-tick.C
-	}
 }
 
 // tryAll tries a fault at every step-th place of a kind. It returns at how many it has struck, and how often it left the caller in the dark.
