@@ -51,6 +51,13 @@ var variants = map[string]variant{
 		[]edit{{` FOR NO KEY UPDATE SKIP LOCKED`, ""}, {`q\.ctid`, "q.id"}, {`b\.ctid`, "b.id"}}, // a place in the table is as good as a lock
 		"Concurrency/ClaimOnce", "Claim/Offered",
 	},
+	"release without its fence": {
+		func(s *statements) *string { return &s.release }, []edit{{` AND b\.epoch = i\.epoch`, ""}}, "Release/Stale", "Release/KeepsItsRank",
+	},
+	"cancel in any project": {
+		func(s *statements) *string { return &s.cancel }, []edit{{` AND b\.project IS NOT DISTINCT FROM \$3`, ""}},
+		"Cancel/OfAnotherProject", "Cancel/Running",
+	},
 	"append to a closed log": {
 		func(s *statements) *string { return &s.appendLogs }, []edit{{` AND NOT h\.closed`, ""}}, "Log/StaleWithLog", "Log/Append",
 	},
