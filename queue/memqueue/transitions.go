@@ -122,11 +122,12 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid tim
 	var done []queue.Finished
 	for _, e := range ends {
 		bd := b.builds[e.Build]
+		admitted := bd != nil && bd.admitted // before it gives up its room
 		if bd.leases(e.AttemptID) && (e.Session == 0 || bd.session.id == e.Session) {
 			bd.report(e, avoid, now)
 		}
 		if led := b.led(e.AttemptID); led != 0 {
-			done = append(done, queue.Finished{AttemptID: e.AttemptID, State: led, Admitted: bd.admitted})
+			done = append(done, queue.Finished{AttemptID: e.AttemptID, State: led, Admitted: admitted})
 		}
 	}
 	return done, nil

@@ -16,7 +16,11 @@ var roomCases = []testCase{
 			s.limit("key", 1)
 			builds := s.sharing("key", 2)
 			s.wantAdmitted(s.ready(builds...), 1)
-			s.ends(report(s.running(builds[0], s.worker()), queue.Lost), queue.Pending)
+			lost, err := s.Finish(s.ctx, []queue.Completion{report(s.running(builds[0], s.worker()), queue.Lost)}, avoid, s.now)
+			s.must(err)
+			if len(lost) != 1 || lost[0].State != queue.Pending || !lost[0].Admitted {
+				s.Errorf("Finish returned %+v, want a build that is pending and has made room", lost)
+			}
 			s.wantUsed("key", 1, 0)
 			s.wantAdmitted(s.admit(), 1)
 			second := s.running(builds[1], s.worker())
