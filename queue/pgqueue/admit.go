@@ -96,10 +96,26 @@ WITH RECURSIVE step AS (
 	WHERE y.project IN (SELECT name FROM paused)
 	UNION
 	SELECT y.id
-	FROM (SELECT DISTINCT l.project, l.limit_key FROM lane l WHERE l.limit_key <> '') k CROSS JOIN LATERAL (
-		SELECT b.id, b.class_id FROM {schema}build b
-		WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state = {queued} LIMIT 512) y
-	WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = y.class_id AND c.served_until > {now})
+	FROM (SELECT DISTINCT l.project, l.limit_key FROM lane l WHERE l.limit_key <> '') k
+	CROSS JOIN LATERAL (
+		WITH RECURSIVE class AS (
+			(SELECT b.class_id FROM {schema}build b
+			WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state = {queued}
+			ORDER BY b.class_id LIMIT 1)
+			UNION ALL
+			SELECT z.class_id FROM class q CROSS JOIN LATERAL (
+				SELECT b.class_id FROM {schema}build b
+				WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state = {queued}
+					AND b.class_id > q.class_id
+				ORDER BY b.class_id LIMIT 1) z
+		)
+		SELECT q.class_id FROM class q
+		WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = q.class_id AND c.served_until > {now})
+	) c
+	CROSS JOIN LATERAL (
+		SELECT b.id FROM {schema}build b
+		WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state = {queued} AND b.class_id = c.class_id
+		LIMIT 512) y
 	UNION
 	SELECT y.id
 	FROM (SELECT DISTINCT l.pool FROM lane l WHERE l.fair) k

@@ -9,15 +9,11 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// unclassed are the first builds whose class is not known: those that are queued as soon as it is, then those that wait for more.
+// unclassed are the first builds whose class is not known, of which there is none yet.
 const unclassed = `(
-	SELECT * FROM (
-		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id IS NULL
-		ORDER BY b.rank, b.id LIMIT 512) plain
-	UNION ALL
-	SELECT * FROM (
-		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND b.class_id = 0
-		ORDER BY b.rank, b.id LIMIT 512) more
+	SELECT z.pool, z.labels FROM (
+		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0)
+		ORDER BY b.rank, b.id LIMIT 512) z
 	LIMIT $1) u
 WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels)`
 
@@ -36,18 +32,13 @@ const gated = `(b.limit_key <> ''
 	OR EXISTS (SELECT FROM {schema}project g WHERE g.name = b.project AND g.paused))`
 
 const classifySQL = `
-WITH plain AS MATERIALIZED (
-	SELECT b.id, c.id AS class_id
-	FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
-	WHERE b.state = {held} AND b.class_id IS NULL
-	ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED
-), more AS MATERIALIZED (
-	SELECT b.id, c.id AS class_id
-	FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
-	WHERE b.state = {held} AND b.class_id = 0
-	ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED
-), picked AS MATERIALIZED (
-	SELECT * FROM plain UNION ALL SELECT * FROM more LIMIT $2
+WITH picked AS MATERIALIZED (
+	SELECT z.id, z.class_id FROM (
+		SELECT b.id, c.id AS class_id
+		FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
+		WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0)
+		ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED) z
+	LIMIT $2
 )
 UPDATE {schema}build b SET
 	class_id = p.class_id,

@@ -61,7 +61,7 @@ CREATE INDEX build_unclassed ON {schema}build (rank, id) WHERE state = 0 AND (cl
 -- What waits to be admitted, by lanes. In a lane what can be admitted is found without a walk over classes that nobody serves.
 CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, class_id, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
 -- What uses up limits, and the windows of fair pools.
-CREATE INDEX build_limited ON {schema}build (project, limit_key, state) WHERE limit_key <> '' AND state BETWEEN 1 AND 4;
+CREATE INDEX build_limited ON {schema}build (project, limit_key, state, class_id) WHERE limit_key <> '' AND state BETWEEN 1 AND 4;
 CREATE INDEX build_admitted ON {schema}build (pool, project, rank) WHERE state = 1 AND admitted;
 CREATE UNIQUE INDEX build_idem_key ON {schema}build (project, idem_key) WHERE idem_key IS NOT NULL;
 CREATE INDEX build_idem_end ON {schema}build (finished_at) WHERE idem_key IS NOT NULL AND finished_at IS NOT NULL;
