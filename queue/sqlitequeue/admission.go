@@ -241,7 +241,7 @@ func (a *admission) queue(ctx context.Context, builds []candidate) error {
 }
 
 const holdSQL = `
-UPDATE {schema}build AS b SET state = {held}, rank = ` + ownRank + ` WHERE b.id IN (`
+UPDATE {schema}build AS b SET state = {held}, admitted = 0, rank = ` + ownRank + ` WHERE b.id IN (`
 
 // unservedClasses are classes of builds of a key that are queued and that no live session serves: project ?2, key ?3, now ?4.
 const unservedClasses = `(

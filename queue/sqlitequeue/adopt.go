@@ -35,8 +35,8 @@ var (
 UPDATE {schema}build SET session_id = ?2 WHERE id IN (SELECT unhex(value, '-') FROM json_each(?1))`)
 
 	takeBackSQL = statement(`
-UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
-WHERE id IN (SELECT unhex(value, '-') FROM json_each(?1))`)
+UPDATE {schema}build AS b SET ` + comeBack + `, session_id = NULL, deadline = NULL
+WHERE b.id IN (SELECT unhex(value, '-') FROM json_each(?1))`)
 )
 
 func (a *adoption) carryOut(ctx context.Context, c *change) error {

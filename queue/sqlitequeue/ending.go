@@ -88,7 +88,8 @@ WHERE h.build_id = b.id AND h.epoch = b.epoch`)
 
 	endBuildSQL = statement(endings + `
 UPDATE {schema}build AS b SET
-	state = e.v->>'next', session_id = NULL, deadline = NULL, token_hash = NULL,
+	state = CASE WHEN e.v->>'next' = {queued} AND b.rank = ` + ownRank + ` AND ` + inFairPool + ` THEN {held} ELSE e.v->>'next' END,
+	session_id = NULL, deadline = NULL, token_hash = NULL,
 	finished_at = CASE WHEN e.v->>'next' >= {succeeded} THEN e.now END,
 	not_before = e.v->>'not_before',
 	avoid_worker = CASE WHEN e.v->>'avoid_until' IS NULL THEN b.avoid_worker ELSE b.worker END,

@@ -56,26 +56,26 @@ func (r *round) expire(ctx context.Context) error {
 
 var (
 	releaseOverdueSQL = statement(`
-UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = worker, avoid_until = ?1 + ?2
-WHERE id IN (SELECT b.id FROM {schema}build AS b WHERE b.state = {offered} AND b.deadline <= ?1 ORDER BY b.deadline LIMIT +?3)
-RETURNING class_id, rank, 1`)
+UPDATE {schema}build AS b SET ` + comeBack + `, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?1 + ?2
+WHERE b.id IN (SELECT o.id FROM {schema}build AS o WHERE o.state = {offered} AND o.deadline <= ?1 ORDER BY o.deadline LIMIT +?3)
+RETURNING class_id, rank, state = {queued}`)
 
 	releaseEndedSQL = statement(`
-UPDATE {schema}build SET state = {queued}, session_id = NULL, deadline = NULL
-WHERE id IN (
-	SELECT b.id FROM {schema}build AS b CROSS JOIN {schema}session AS s ON s.id = b.session_id
-	WHERE b.state = {offered} AND b.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT +?2)
-RETURNING class_id, rank, 1`)
+UPDATE {schema}build AS b SET ` + comeBack + `, session_id = NULL, deadline = NULL
+WHERE b.id IN (
+	SELECT o.id FROM {schema}build AS o CROSS JOIN {schema}session AS s ON s.id = o.session_id
+	WHERE o.state = {offered} AND o.deadline > ?1 AND s.ended_at IS NOT NULL LIMIT +?2)
+RETURNING class_id, rank, state = {queued}`)
 )
 
 // release takes back offers that ran out, and those to sessions that have ended.
 func (r *round) release(ctx context.Context) error {
-	overdue, err := r.queue(ctx, &r.done.Released, releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
+	overdue, err := r.queue(ctx, new(int), releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
 	if err != nil {
 		return err
 	}
-	_, err = r.queue(ctx, &r.done.Released, releaseEndedSQL, r.now, r.Limit-overdue)
-	r.count(&r.done.Released, 0)
+	ended, err := r.queue(ctx, new(int), releaseEndedSQL, r.now, r.Limit-overdue)
+	r.count(&r.done.Released, overdue+ended)
 	return err
 }
 
@@ -163,9 +163,11 @@ const unclassed = `(
 		ORDER BY b.rank, b.id LIMIT +?1)
 	LIMIT +?1)`
 
+// inFairPool says so of a build b.
+const inFairPool = `EXISTS (SELECT 1 FROM {schema}pool AS p WHERE p.name = b.pool AND p.fair = 1)`
+
 // gated says of a build b that it has to be admitted.
-const gated = `(b.limit_key <> ''
-	OR EXISTS (SELECT 1 FROM {schema}pool AS p WHERE p.name = b.pool AND p.fair = 1)
+const gated = `(b.limit_key <> '' OR ` + inFairPool + `
 	OR EXISTS (SELECT 1 FROM {schema}project AS r WHERE r.name = b.project AND r.paused = 1))`
 
 // ownRank is the rank of a build b outside of fair pools, as queue.NewBuild.Rank has it.
@@ -187,7 +189,7 @@ RETURNING class_id, rank, state = {queued}`)
 	// What would be queued before its class is known is classified first, in this call or the next.
 	dueSQL = statement(`
 UPDATE {schema}build AS b SET
-	state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, rank = ` + ownRank + `
+	state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, admitted = 0, rank = ` + ownRank + `
 WHERE b.id IN (
 	SELECT d.id FROM {schema}build AS d WHERE d.state = {held} AND d.not_before <= ?1 AND d.class_id > 0 ORDER BY d.not_before LIMIT +?2)
 RETURNING class_id, rank, state = {queued}`)
@@ -210,8 +212,8 @@ func (r *round) promote(ctx context.Context) error {
 	return err
 }
 
-// queue runs a statement that queues builds, or leaves them held. It counts the former as a kind and returns how many they are in all.
-func (r *round) queue(ctx context.Context, kind *int, query string, args ...any) (n int, err error) {
+// queue runs a statement that queues builds, or holds them. It counts the former and returns how many they are in all.
+func (r *round) queue(ctx context.Context, queues *int, query string, args ...any) (n int, err error) {
 	err = r.each(ctx, func(rows *sql.Rows) error {
 		var head queue.Head
 		var queued bool
@@ -220,7 +222,7 @@ func (r *round) queue(ctx context.Context, kind *int, query string, args ...any)
 		}
 		n++
 		if queued {
-			*kind++
+			*queues++
 			r.heads.add(head.Class, head.Rank)
 		}
 		return nil

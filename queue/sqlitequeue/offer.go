@@ -58,9 +58,14 @@ func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now ti
 	return accepted, err
 }
 
+// comeBack queues a claimed build b again, at its place. In a pool that became fair meanwhile it has none and is held, so that Admit ranks
+// it anew; of one that ceased to be fair it takes nothing along.
+const comeBack = `state = CASE WHEN b.rank = ` + ownRank + ` AND ` + inFairPool + ` THEN {held} ELSE {queued} END,
+	rank = CASE WHEN ` + inFairPool + ` THEN b.rank ELSE ` + ownRank + ` END`
+
 var releaseSQL = statement(`
 UPDATE {schema}build AS b SET
-	state = {queued}, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?
+	` + comeBack + `, session_id = NULL, deadline = NULL, avoid_worker = b.worker, avoid_until = ?
 FROM ` + attemptIDs + ` AS i
 WHERE b.id = i.id AND b.epoch = i.epoch AND b.state = {offered}
 RETURNING id, epoch`)

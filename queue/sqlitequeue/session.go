@@ -73,7 +73,7 @@ var (
 UPDATE {schema}session SET ended_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND ended_at IS NULL RETURNING id`)
 
 	releaseLostSQL = statement(`
-UPDATE {schema}build AS b SET state = {queued}, session_id = NULL, deadline = NULL
+UPDATE {schema}build AS b SET ` + comeBack + `, session_id = NULL, deadline = NULL
 FROM json_each(?1) AS s
 WHERE b.session_id = s.value AND b.session_id IS NOT NULL AND b.state = {offered}`)
 )

@@ -22,7 +22,7 @@ INSERT INTO {schema}share (pool, project, weight) SELECT ?1, key, max(value, 1) 
 ON CONFLICT (pool, project) DO UPDATE SET weight = excluded.weight`)
 
 	holdPoolSQL = statement(`
-UPDATE {schema}build AS b SET state = {held}, rank = ` + ownRank + `
+UPDATE {schema}build AS b SET state = {held}, admitted = 0, rank = ` + ownRank + `
 WHERE b.state = {queued} AND b.class_id IN (SELECT c.id FROM {schema}class AS c WHERE c.pool = ?1)`)
 )
 
