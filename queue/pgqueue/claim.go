@@ -55,7 +55,8 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 
 // claimSQL gives each live slot of a class the next build of that class.
 //
-// Slots go through arrays, looked up by number, not through a join. The inner limit is a constant that the planner can see, the
+// Each slot's session is looked up on its own, and slots go through arrays, looked up by number: not through joins, for which the planner
+// compares all with all if it knows of few. The inner limit is a constant that the planner can see, the
 // outer one stops the locking as soon as there are enough. A build whose slot turns out to be of the worker that it avoids is left
 // alone this time; if there is no other worker it is passed over before it is counted.
 //
@@ -69,10 +70,10 @@ WITH demand AS MATERIALIZED (
 		array_agg(s.worker ORDER BY w.slot) AS workers, array_agg(s.direct ORDER BY w.slot) AS directs,
 		CASE WHEN min(s.worker) = max(s.worker) THEN min(s.worker) END AS lone_worker
 	FROM unnest($2::int[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS w(class_id, floor, session_id, slot)
-	JOIN {schema}session s ON s.id = w.session_id AND s.ended_at IS NULL
-	WHERE ` + notPaused + `
+	CROSS JOIN LATERAL (SELECT * FROM {schema}session s WHERE s.id = w.session_id OFFSET 0) s
+	WHERE s.ended_at IS NULL AND ` + notPaused + `
 	GROUP BY w.class_id
-), durable AS MATERIALIZED (
+), hasty AS MATERIALIZED (
 	SELECT set_config('synchronous_commit', 'off', true) WHERE NOT EXISTS (SELECT FROM demand WHERE true = ANY (directs))
 ), picked AS MATERIALIZED (
 	SELECT r.place, d.sessions[r.slot] AS session_id, d.workers[r.slot] AS worker, d.directs[r.slot] AS direct
@@ -96,7 +97,7 @@ UPDATE {schema}build b SET
 	attempts_used = b.attempts_used + p.direct::int,
 	started_at = CASE WHEN p.direct THEN {now} ELSE b.started_at END
 FROM picked p
-WHERE b.ctid = p.place
+WHERE b.ctid = p.place AND (SELECT count(*) FROM hasty) < 2
 	AND (b.avoid_worker IS NULL OR b.avoid_worker <> p.worker OR b.avoid_until <= {now})
 RETURNING b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $6 THEN b.spec END,
 	coalesce(octet_length(b.spec), 0), b.source_digest, b.source_size, b.run_timeout, b.attempts_used, b.metadata, b.admitted`
