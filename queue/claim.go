@@ -143,7 +143,7 @@ func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
 	ids, ends := make([]AttemptID, len(claimed)), make([]Completion, len(claimed))
 	for i, c := range claimed {
 		ids[i] = c.AttemptID
-		ends[i] = Completion{AttemptID: c.AttemptID, Outcome: Lost, Reason: "its spec could not be read"}
+		ends[i] = Completion{AttemptID: c.AttemptID, Session: c.Session, Outcome: Lost, Reason: "its spec could not be read"}
 	}
 	_, _ = q.backend.Release(ctx, ids, 0, time.Time{})
 	_, _ = q.backend.Finish(ctx, ends, q.opts.Avoid, time.Time{}) // those of direct sessions
