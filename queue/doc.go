@@ -85,7 +85,7 @@
 // # Hints
 //
 // What one process does concerns others: a build to claim, a cancel to pass on, a change to show. Within a process hints are immediate. To
-// others they go by the backend, if it is a [Waker], from Run to Run, gathered for 10 ms at the most. [Queue.Wakes] tells whoever looks
+// others they go by the backend, if it is a [Waker], from Run to Run, gathered for 10 ms at the most, or 100 ms if they only show changes. [Queue.Wakes] tells whoever looks
 // for something when to look, [Queue.Watch] whoever waits for a build. Both poll behind the hints, more seldom the longer nothing happens.
 //
 // # Sessions, leases and the fence

@@ -149,6 +149,32 @@ func TestRunPassesHintsOn(t *testing.T) {
 	})
 }
 
+// Ends of builds alone make few hints, and yet each is shown elsewhere soon.
+func TestRunPassesChangesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := &radio{memqueue.New(), newWaves()}
+		here, there := newFleet(t, backend, nil), newFleet(t, backend, nil)
+		ids := here.submit(100, queue.Params{})
+		keepGoing(t, here.Queue)
+		keepGoing(t, there.Queue)
+		waitFor(t, here.Queue, queue.ForClaims).rung() // until all is quiet
+		backend.waves.hints()
+		begun := time.Now()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for _, id := range ids {
+			<-tick.C
+			if _, err := here.Cancel(t.Context(), "project", id, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := time.Since(begun)
+		if n := len(backend.waves.hints()); n < 5 || n > 25 {
+			t.Errorf("in %v there were %d hints", took, n)
+		}
+	})
+}
+
 // A process that cannot listen, or has lost its connection, listens again when it can.
 func TestRunListensAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
