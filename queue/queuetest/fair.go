@@ -296,6 +296,22 @@ var fairCases = []testCase{
 		},
 	},
 	{
+		"ComesBackWithKey",
+		"A build that Admit let in for its key, before its pool became fair, has no virtual time either: it is ranked anew when it comes back.",
+		func(s *subject) {
+			pool := s.name("pool")
+			back := s.of(pool, "a", 1)
+			back[0].ConcurrencyKey = "key"
+			s.wantAdmitted(s.ready(back...), 1)
+			offered := s.offered(back[0], s.worker())
+			s.makeFair(pool, true)
+			s.releases(offered)
+			s.maintain(s.rules())
+			s.ready(s.of(pool, "b", 2)...)
+			s.wantRanks(pool, map[string][]int64{"a": {0}, "b": {0, queue.FairStep}})
+		},
+	},
+	{
 		"Key",
 		"A build of a fair pool that has a concurrency key needs room of both.",
 		func(s *subject) {
