@@ -21,7 +21,7 @@ FROM generate_series(1, $1) n`
 func openBench(b *testing.B) (*pgqueue.Backend, *testenv.Database) {
 	b.Helper()
 	backend, db := open(b)
-	run(b, db, "INSERT INTO {schema}.class (pool, labels) VALUES ('pool', '')")
+	run(b, db, classSQL)
 	if err := backend.Serve(b.Context(), []queue.ClassID{1}, time.Hour, now); err != nil {
 		b.Fatal(err)
 	}
