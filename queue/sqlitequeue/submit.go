@@ -184,6 +184,13 @@ func submit(ctx context.Context, conn bun.IConn, builds []queue.NewBuild, now ti
 			return nil, err
 		}
 	}
+	return became(builds, first, inserted, known, now)
+}
+
+// became tells what became of builds: which were inserted, and which were known or are the same as an earlier one of the call.
+func became(
+	builds []queue.NewBuild, first []int, inserted map[queue.ID]queue.Submitted, known map[idemKey]knownBuild, now time.Time,
+) ([]queue.Submitted, error) {
 	for i := range builds {
 		if k, ok := known[keyOf(&builds[i])]; ok && k.hash != builds[i].IdempotencyHash {
 			return nil, conflict(&builds[i])
