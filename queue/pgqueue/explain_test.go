@@ -250,7 +250,7 @@ func TestPendingBuildsAreListedByAnIndexOfTheirOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan := strings.Join(plans.take(), "\n"); !strings.Contains(plan, "build_pending") {
+	if plan := strings.Join(plans.take(), "\n"); !strings.Contains(plan, "build_open") {
 		t.Errorf("the plan is\n%s", plan)
 	}
 }
@@ -291,9 +291,13 @@ func checkPlans(t *testing.T, name string, plans []string) {
 	if len(plans) == 0 {
 		t.Fatalf("%s: the server reported no plan: is auto_explain installed (postgresql-contrib) and the user a superuser?", name)
 	}
+	most := maxPages
+	if strings.HasPrefix(name, "List") {
+		most *= 2 // a page is merged from several, and then looked up
+	}
 	for _, plan := range plans {
-		if n := pages(plan); n > maxPages {
-			t.Errorf("%s reads %d pages, want at most %d:\n%s", name, n, maxPages, plan)
+		if n := pages(plan); n > most {
+			t.Errorf("%s reads %d pages, want at most %d:\n%s", name, n, most, plan)
 		}
 	}
 }
