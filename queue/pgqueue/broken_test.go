@@ -51,6 +51,17 @@ var variants = map[string]variant{
 		[]edit{{` FOR NO KEY UPDATE SKIP LOCKED`, ""}, {`q\.ctid`, "q.id"}, {`b\.ctid`, "b.id"}}, // a place in the table is as good as a lock
 		"Concurrency/ClaimOnce", "Claim/Offered",
 	},
+	// That calls of Admit take turns is tested by TestAdmitTakesTurns, which also sees the limit broken without their lock.
+	"admit without counting": {
+		func(s *statements) *string { return &s.admit }, []edit{{`m\.max_running - u\.n`, "m.max_running"}}, "Limit/Exact", "Limit/NoLimit",
+	},
+	"admit what nobody serves": {
+		func(s *statements) *string { return &s.admit }, []edit{{`FILTER \(WHERE c\.served_until > `, "FILTER (WHERE true OR c.served_until > "}},
+		"Room/Unserved", "Limit/Exact",
+	},
+	"admit without a window": {
+		func(s *statements) *string { return &s.admit }, []edit{{`\$6::bigint - u\.n`, "$$6::bigint"}}, "Fair/Window", "Fair/Rank",
+	},
 	"release without its fence": {
 		func(s *statements) *string { return &s.release }, []edit{{` AND b\.epoch = i\.epoch`, ""}}, "Release/Stale", "Release/KeepsItsRank",
 	},
