@@ -3,9 +3,13 @@ package pgqueue
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"github.com/slipway-build/slipway/internal/migrate"
@@ -35,27 +39,88 @@ func Migrations() fs.FS {
 
 // Migrate makes the schema and its tables, or brings them up to the version of this program; it does nothing if they are. It may be
 // called by any number of processes at once: they take turns. All changes are made in one transaction. A schema that a newer program
-// has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it.
+// has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it. Programs of
+// the version before go on working beside this one unless the files of [Migrations] say otherwise.
 //
 // The database user must own the schema, or, where there is none yet, have the right to create it. Waiting for the turn is bounded by
-// ctx alone; a table that is in use and must be altered is waited for up to [Options].Timeout, because others queue up behind.
+// ctx alone; that the table of builds is free is waited for up to [Options].Timeout, because others queue up behind. If the other tables
+// are not free at once then, Migrate lets those who have them pass and tries again.
+//
+// While an older schema is brought up to date, every other call of every program waits, and fails after its own timeout, because the
+// tables are locked until the new indexes are there.
 func (b *Backend) Migrate(ctx context.Context) error {
-	err := b.bun.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
-		if err := migrate.TakeTurn(ctx, tx, b.lockName("migrate")); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", milliseconds(b.timeout)); err != nil {
-			return err
-		}
-		if err := migrate.CreateSchema(ctx, tx, b.schema); err != nil {
-			return err
-		}
-		return b.migrator.Apply(ctx, tx)
-	})
+	err := b.bun.RunInTx(ctx, nil, b.migrate)
+	for errors.Is(err, errInUse) && pause(ctx) {
+		err = b.bun.RunInTx(ctx, nil, b.migrate)
+	}
 	if err != nil {
 		return fmt.Errorf("pgqueue: migrate: %w", explain(err))
 	}
 	return nil
+}
+
+func (b *Backend) migrate(ctx context.Context, tx bun.Tx) error {
+	if err := migrate.TakeTurn(ctx, tx, b.lockName("migrate")); err != nil {
+		return err
+	}
+	if err := setLockTimeout(ctx, tx, b.timeout); err != nil {
+		return err
+	}
+	if err := migrate.CreateSchema(ctx, tx, b.schema); err != nil {
+		return err
+	}
+	if err := b.lockTables(ctx, tx); err != nil {
+		return err
+	}
+	return b.migrator.Apply(ctx, tx)
+}
+
+// errInUse says that statements that hold some tables wait for others that Migrate has locked.
+var errInUse = errors.New("the tables are in use")
+
+// lockTables locks the tables of an older schema, all of them before any is changed. A statement that has locked one of them may be waiting
+// for another that is locked here: it, too, would fail if Migrate waited on, so Migrate gives up before the server looks for deadlocks.
+func (b *Backend) lockTables(ctx context.Context, tx bun.Tx) error {
+	var tables []string
+	err := tx.NewRaw(`SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ? AND c.relkind = 'r' AND c.relname IN (?) ORDER BY c.relname <> 'build', c.relname`,
+		b.schema, bun.List([]string{"build", "attempt", "log_head", "log_chunk", "artifact", "session", "controller", "class"})).Scan(ctx, &tables)
+	if err != nil || len(tables) == 0 {
+		return err
+	}
+	if err := b.migrator.Check(ctx, tx); !errors.Is(err, migrate.ErrOutdated) {
+		return err
+	}
+	for i, table := range tables {
+		_, err := tx.ExecContext(ctx, "LOCK TABLE ?.? IN ACCESS EXCLUSIVE MODE", bun.Ident(b.schema), bun.Ident(table))
+		if err == nil && i == 0 {
+			err = setLockTimeout(ctx, tx, 50*time.Millisecond)
+		}
+		if reply, ok := errors.AsType[*pgconn.PgError](err); ok && reply.Code == "55P03" && i > 0 { // lock_not_available
+			return errInUse
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setLockTimeout(ctx context.Context, tx bun.Tx, d time.Duration) error {
+	_, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", milliseconds(d))
+	return err
+}
+
+// pause waits a moment, a different one each time, and reports whether ctx lasts.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(rand.N(50 * time.Millisecond)) //nolint:gosec // nobody profits from guessing it
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 // lockName names an advisory lock of this schema.

@@ -76,8 +76,8 @@ func TestMigrateAgain(t *testing.T) {
 	}
 	var versions, version int
 	row := db.Pool.QueryRow(t.Context(), "SELECT count(*), max(version) FROM "+db.Schema+".schema_version")
-	if err := row.Scan(&versions, &version); err != nil || versions != 1 || version != 1 {
-		t.Errorf("there are %d versions up to %d, %v; want one", versions, version, err)
+	if err := row.Scan(&versions, &version); err != nil || versions != 1 || version != 2 {
+		t.Errorf("there are %d versions up to %d, %v; want one, 2", versions, version, err)
 	}
 }
 

@@ -1,0 +1,12 @@
+WITH picked AS MATERIALIZED (
+	SELECT z.id FROM (
+		SELECT b.id FROM {schema}build b
+		WHERE b.session_id IS NOT NULL AND b.state = 2 AND b.deadline <= coalesce($1::timestamptz, statement_timestamp())
+		ORDER BY b.deadline LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+	LIMIT $2
+)
+UPDATE {schema}build b SET
+	state = 1, session_id = NULL, deadline = NULL,
+	avoid_worker = b.worker, avoid_until = coalesce($1::timestamptz, statement_timestamp()) + $3::bigint * interval '1 microsecond'
+FROM picked p
+WHERE b.id = p.id
