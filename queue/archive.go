@@ -116,14 +116,16 @@ func (d *drops) take(max int) []ClosedLog {
 // archive is what Run does about the archive. What cannot be removed is tried again for as long as the process lives.
 func (q *Queue) archive(ctx context.Context) (bool, error) {
 	removed := q.drops.take(archiveBatch)
+	var failed error
 	for i, log := range removed {
 		if err := q.opts.Archive.Delete(ctx, log.Project, log.AttemptID); err != nil {
 			q.drops.add(removed[i:])
-			return false, fmt.Errorf("remove the log of build %v, epoch %d: %w", log.Build, log.Epoch, err)
+			failed = fmt.Errorf("remove the log of build %v, epoch %d: %w", log.Build, log.Epoch, err)
+			break
 		}
 	}
 	done, err := q.archiveLogs(ctx)
-	return len(removed) == archiveBatch || done == archiveBatch, err
+	return failed == nil && len(removed) == archiveBatch || done == archiveBatch, errors.Join(failed, err)
 }
 
 var errNoArchive = errors.New("the log is in an archive, and this process was given none (Options.Archive)")

@@ -120,9 +120,7 @@ func (l *jobLog) keep(length *LogLength) *Job {
 		l.dropped, l.err, l.pending = true, ErrStaleLease, nil
 	case length.Cut:
 		l.dropped, l.pending = true, nil
-	case length.Length < l.stored:
-		l.dropped, l.err, l.pending = true, ErrGap, nil // what was stored is gone
-	default:
+	default: // of two answers that come out of order the older one says less than is known
 		n := min(max(0, length.Length-l.stored), int64(len(l.pending)))
 		l.pending, l.stored = l.pending[n:], l.stored+n
 	}

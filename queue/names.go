@@ -17,6 +17,8 @@ const (
 	// MaxLabelKey and MaxLabelValue are the largest lengths of a label's two parts, in bytes.
 	MaxLabelKey   = 63
 	MaxLabelValue = 63
+	// MaxLabelText is the largest length of [Labels.String], in bytes. Backends keep it in an index.
+	MaxLabelText = 2000
 )
 
 // CheckName returns an error that wraps [ErrInvalid] unless name may name a project, a pool or a worker: 1 to [MaxName] bytes
@@ -57,7 +59,7 @@ func ParseLabels(pairs ...string) (Labels, error) {
 	return labels, nil
 }
 
-// Check returns an error that wraps [ErrInvalid] unless l has at most [MaxLabels] labels with keys like names that may contain '/',
+// Check returns an error that wraps [ErrInvalid] unless l has at most [MaxLabels] labels, [MaxLabelText] bytes in all, with keys like names that may contain '/',
 // and values of at most [MaxLabelValue] letters, digits, '.', '_' and '-'.
 func (l Labels) Check() error {
 	if len(l) > MaxLabels {
@@ -70,6 +72,9 @@ func (l Labels) Check() error {
 		if len(value) > MaxLabelValue || !all(value, valueByte) {
 			return invalid("label value", `of %q must be at most %d letters, digits, ".", "_" and "-"`, clip(key), MaxLabelValue)
 		}
+	}
+	if len(l.String()) > MaxLabelText {
+		return invalid("labels", "must be at most %d bytes in all", MaxLabelText)
 	}
 	return nil
 }

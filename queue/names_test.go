@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -171,4 +172,21 @@ func FuzzCheckArtifactName(f *testing.F) {
 			t.Errorf("CheckArtifactName accepts %q", s)
 		}
 	})
+}
+
+// TestLabelsFitAnIndex submits labels each of which is as long as it may be.
+func TestLabelsFitAnIndex(t *testing.T) {
+	labels := make(queue.Labels)
+	for i := range 15 {
+		key := fmt.Sprintf("%02d", i)
+		labels[key+strings.Repeat("k", queue.MaxLabelKey-len(key))] = strings.Repeat("v", queue.MaxLabelValue)
+	}
+	if n := len(labels.String()); n > queue.MaxLabelText || labels.Check() != nil {
+		t.Errorf("labels of %d bytes: %v", n, labels.Check())
+	}
+	labels["one-more"] = strings.Repeat("v", queue.MaxLabelValue)
+	labels["and-another"] = strings.Repeat("v", queue.MaxLabelValue)
+	if err := labels.Check(); !errors.Is(err, queue.ErrInvalid) {
+		t.Errorf("labels of %d bytes: got %v, want ErrInvalid", len(labels.String()), err)
+	}
 }

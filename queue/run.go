@@ -17,7 +17,10 @@ import (
 func (q *Queue) Run(ctx context.Context) error {
 	select {
 	case q.turn <- struct{}{}:
-		defer func() { <-q.turn }()
+		defer func() {
+			q.floors.drop() // nobody looks below them now
+			<-q.turn
+		}()
 	case <-ctx.Done():
 		return nil
 	}

@@ -122,7 +122,7 @@ type shift struct {
 
 	wakes    *Wakes      // to claim; also rung when there is a free slot, or the end
 	deadline *time.Timer // goes off when this process counts as dead, unless a beat succeeds before
-	unsure   bool        // the answer to a claim may have been lost; only claimLoop uses it
+	unsure   time.Time   // until when a claim may turn out to have been made whose answer was lost; only claimLoop uses it
 
 	mu       sync.Mutex
 	jobs     map[AttemptID]*Job // from their claim until their outcome is stored
@@ -161,7 +161,7 @@ func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 func (s *shift) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if s.unsure {
+	if time.Now().Before(s.unsure) {
 		_ = s.disown(ctx) // what is not disowned now is lost after its grace
 	}
 	if err := s.queue.LoseSessions(ctx, s.session); err != nil {
@@ -220,20 +220,28 @@ func (s *shift) isReplaced() bool {
 	return s.replaced
 }
 
+// lateCommit is how long a claim whose answer was lost is looked out for: a server may still be at its commit when nobody waits for it any
+// more, and what such a claim was given nobody runs.
+const lateCommit = time.Minute
+
 // claim claims once for all free slots and starts the handlers of what it got.
 func (s *shift) claim(ctx context.Context) (int, error) {
-	free := s.opts.Slots - s.holds()
-	if free <= 0 || !s.alive() {
+	if !s.alive() {
 		return 0, nil
 	}
-	if s.unsure {
+	if time.Now().Before(s.unsure) {
 		if err := s.disown(ctx); err != nil {
 			return 0, err
 		}
-		s.unsure = false
+	}
+	free := s.opts.Slots - s.holds()
+	if free <= 0 {
+		return 0, nil
 	}
 	offers, err := s.queue.Claim(ctx, []Idle{{Session: s.session, Slots: free}})
-	s.unsure = err != nil
+	if err != nil {
+		s.unsure = time.Now().Add(lateCommit)
+	}
 	jobs := make([]*Job, len(offers))
 	s.mu.Lock()
 	for i, o := range offers {
