@@ -33,11 +33,11 @@ deps: ## install what the tests and the demo need and this machine lacks
 test: deps ## run all tests with the race detector
 	@for m in $(MODULES) internal/tools; do \
 		echo "== test $$m"; \
-		(cd $$m && go test -race ./...) || exit 1; \
+		(cd $$m && go test -race -timeout 30m ./...) || exit 1; \
 	done
 ifneq ($(PGXMOCK_PKGS),)
 	@echo "== test with pgxmock"
-	@go test -race $(PGXMOCK) $(PGXMOCK_PKGS)
+	@go test -race -timeout 30m $(PGXMOCK) $(PGXMOCK_PKGS)
 endif
 
 check: lint test ## lint and test: what has to pass before a change lands
