@@ -77,10 +77,10 @@ func BenchmarkAdmitAtLimits(b *testing.B) {
 	run(b, db, "INSERT INTO {schema}.build_limit (project, key, max_running) SELECT 'project', 'key' || n, 4 FROM generate_series(0, $1) n", lanes-1)
 	run(b, db, "ANALYZE {schema}.build")
 	var lane queue.Lane
-	for more := true; more; more = lane != (queue.Lane{}) {
-		for admit(b, backend, lane).Queued > 0 {
+	for more := true; more; {
+		if done := admit(b, backend, lane); done.Queued == 0 {
+			lane, more = done.Next, done.Next != (queue.Lane{})
 		}
-		lane = admit(b, backend, lane).Next
 	}
 	var longest time.Duration
 	for b.Loop() {

@@ -13,9 +13,13 @@ import (
 // admitLimit is the limit that stands in admitSQL, where the planner can see it: of lanes, and of builds that move.
 const admitLimit = 512
 
-// takeLockSQL waits until nobody else decides what is admitted. The lock ends with the transaction. What is decided must be read by
-// a statement that begins after it: only that sees what the one before has decided.
+// takeLockSQL waits until nobody else decides what is admitted, or makes classes. The lock ends with the transaction. What is decided must
+// be read by a statement that begins after it: only that sees what the one before has decided.
 const takeLockSQL = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+
+// hastySQL keeps the commit from waiting for the disk, and with it those who wait for the lock. A crash can undo an admission, which is as if
+// nobody had looked yet; it cannot undo one that a durable claim relies on, because the log is written in order.
+const hastySQL = `SELECT set_config('synchronous_commit', 'off', true)`
 
 // ownRank is the rank that a build b has outside of fair pools: see [queue.NewBuild.Rank].
 const ownRank = `(extract(epoch FROM greatest(b.created_at, b.scheduled_at)) * 1000000)::bigint - b.priority * 60000000`
@@ -235,6 +239,7 @@ func (b *Backend) Admit(ctx context.Context, after queue.Lane, max int, now time
 		done, err = scanAdmitted(results.QueryRow())
 		return err
 	},
+		command{hastySQL, nil},
 		command{b.sql.takeLock, []any{b.lockName("admit")}},
 		command{b.sql.admit, []any{
 			present(now), after.Pool, after.Project, after.Key, min(max, admitLimit), queue.FairWindow, queue.FairStep, rand.Float64(),

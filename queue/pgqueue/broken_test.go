@@ -56,7 +56,8 @@ var variants = map[string]variant{
 		func(s *statements) *string { return &s.admit }, []edit{{`m\.max_running - u\.n`, "m.max_running"}}, "Limit/Exact", "Limit/NoLimit",
 	},
 	"admit what nobody serves": {
-		func(s *statements) *string { return &s.admit }, []edit{{`FILTER \(WHERE c\.served_until > `, "FILTER (WHERE true OR c.served_until > "}},
+		func(s *statements) *string { return &s.admit },
+		[]edit{{`FILTER \(WHERE c\.served_until > `, "FILTER (WHERE true OR c.served_until > "}},
 		"Room/Unserved", "Limit/Exact",
 	},
 	"admit without a window": {
@@ -66,7 +67,8 @@ var variants = map[string]variant{
 		func(s *statements) *string { return &s.release }, []edit{{` AND b\.epoch = i\.epoch`, ""}}, "Release/Stale", "Release/KeepsItsRank",
 	},
 	"cancel in any project": {
-		func(s *statements) *string { return &s.cancel }, []edit{{` AND b\.project IS NOT DISTINCT FROM \$3`, ""}},
+		func(s *statements) *string { return &s.cancel },
+		[]edit{{` AND b\.project IS NOT DISTINCT FROM \$3`, ""}},
 		"Cancel/OfAnotherProject", "Cancel/Running",
 	},
 	"append to a closed log": {
