@@ -58,13 +58,15 @@ WITH picked AS MATERIALIZED (
 		ORDER BY b.not_before LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
 	LIMIT $2
 )
-UPDATE {schema}build b SET state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, rank = ` + ownRank + `
+UPDATE {schema}build b SET state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL,
+	admitted = false, rank = ` + ownRank + `
 FROM picked p
 WHERE b.id = p.id
 RETURNING b.class_id, b.rank, b.state = {queued}`
 
-// settleSQL holds what is queued and should not be: in fair pools what was not admitted, because it was on its way when the pool became
-// fair, and has a rank that may be behind all others for good; and what a program of version 1 has queued without a class.
+// settleSQL holds what is queued and should not be: in fair pools what was not admitted by virtual time, because it was on its way when the
+// pool became fair, or was admitted for its key before, and has a rank that may be behind all others for good: those that the pool gave
+// are below its virtual end. And what a program of version 1 has queued without a class.
 const settleSQL = `
 WITH found AS MATERIALIZED (
 	SELECT z.id FROM (
@@ -72,13 +74,13 @@ WITH found AS MATERIALIZED (
 		FROM {schema}pool p JOIN {schema}class c ON c.pool = p.name COLLATE "default"
 		CROSS JOIN LATERAL (
 			SELECT FROM (
-				SELECT b.admitted FROM {schema}build b
+				SELECT b.admitted, b.rank FROM {schema}build b
 				WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 4) x
-			WHERE NOT x.admitted LIMIT 1) last
+			WHERE NOT x.admitted OR x.rank >= p.virtual_end LIMIT 1) last
 		CROSS JOIN LATERAL (
-			SELECT b.id, b.admitted FROM {schema}build b
+			SELECT b.id, b.admitted, b.rank FROM {schema}build b
 			WHERE b.state = {queued} AND b.class_id = c.id ORDER BY b.rank DESC, b.id DESC LIMIT 512) y
-		WHERE p.fair AND NOT y.admitted
+		WHERE p.fair AND (NOT y.admitted OR y.rank >= p.virtual_end)
 		UNION ALL
 		SELECT y.id FROM (
 			SELECT b.id FROM {schema}build b WHERE b.state = {queued} AND b.class_id = 0 ORDER BY b.rank, b.id LIMIT 512) y) z
