@@ -73,23 +73,21 @@ func column[T any](rows []newRow, value func(*newRow) T) []T {
 // rare is column for what few builds have: it is empty if none has.
 func rare[T comparable](rows []newRow, value func(*newRow) T) []T {
 	var none T
-	all := column(rows, value)
-	for _, v := range all {
-		if v != none {
-			return all
+	for i := range rows {
+		if value(&rows[i]) != none {
+			return column(rows, value)
 		}
 	}
-	return all[:0]
+	return []T{}
 }
 
 func rareBytes(rows []newRow, value func(*newRow) []byte) [][]byte {
-	all := column(rows, value)
-	for _, v := range all {
-		if len(v) > 0 {
-			return all
+	for i := range rows {
+		if len(value(&rows[i])) > 0 {
+			return column(rows, value)
 		}
 	}
-	return all[:0]
+	return [][]byte{}
 }
 
 // perProject counts builds.
