@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -188,6 +189,12 @@ func (s *Scene) rules() queue.Rules {
 type Answer struct {
 	Err    error
 	result any
+}
+
+// Alone reports whether there is an error and nothing else. What a Maintain did before an error is not counted as a result.
+func (a Answer) Alone() bool {
+	_, counts := a.result.(queue.Maintained)
+	return a.Err != nil && (counts || a.result == nil || reflect.ValueOf(a.result).IsZero())
 }
 
 // String returns the result and the error.

@@ -135,6 +135,24 @@ func TestNothingCountsBeforeTheCommit(t *testing.T) {
 	m.met()
 }
 
+// TestQuickStatementFails lets a statement fail that is sent by itself: when it is sent, among its rows, and at its end.
+func TestQuickStatementFails(t *testing.T) {
+	for name, expect := range map[string]func(*pgxmock.ExpectedQuery){
+		"sent":  func(q *pgxmock.ExpectedQuery) { q.WillReturnError(errDead) },
+		"rows":  func(q *pgxmock.ExpectedQuery) { q.WillReturnRows(numbers(errDead)) },
+		"ended": func(q *pgxmock.ExpectedQuery) { q.WillReturnRows(numbers(nil).CloseError(errDead)) },
+	} {
+		m := newMock(t)
+		expect(m.pool.ExpectQuery("SELECT n"))
+		var n int64
+		err := quickRunner{m.db}.run(t.Context(), statement{plain: "SELECT n"}, nil, func(scan scanner) error { return scan(&n) })
+		if !errors.Is(err, errDead) {
+			t.Errorf("%s: it returned %v", name, err)
+		}
+		m.met()
+	}
+}
+
 // lastWord is a database whose connection dies when a batch is closed, which is when its transaction commits.
 type lastWord struct{ database }
 
