@@ -113,7 +113,7 @@ func setLockTimeout(ctx context.Context, tx bun.Tx, d time.Duration) error {
 
 // pause waits a moment, a different one each time, and reports whether ctx lasts.
 func pause(ctx context.Context) bool {
-	t := time.NewTimer(rand.N(50 * time.Millisecond)) //nolint:gosec // nobody profits from guessing it
+	t := time.NewTimer(rand.N(50 * time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
