@@ -39,8 +39,12 @@ func Migrations() fs.FS {
 
 // Migrate makes the schema and its tables, or brings them up to the version of this program; it does nothing if they are. It may be
 // called by any number of processes at once: they take turns. All changes are made in one transaction. A schema that a newer program
-// has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it. Programs of
-// the version before go on working beside this one unless the files of [Migrations] say otherwise.
+// has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it.
+//
+// Programs of the version before go on beside those of this one, so that a service can be upgraded process by process, but they do not keep
+// to what they do not know: version 1 does not count for statistics and quotas, goes on with a log that was cut, shows nothing of one that
+// is in the archive, and queues a build again whose schedule or back-off is over whatever the limit of its concurrency key. So set limits,
+// and Options.Archive of the queue, when the last of them is gone.
 //
 // The database user must own the schema, or, where there is none yet, have the right to create it. Waiting for the turn is bounded by
 // ctx alone; that the table of builds is free is waited for up to [Options].Timeout, because others queue up behind. If the other tables

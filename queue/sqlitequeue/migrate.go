@@ -31,7 +31,8 @@ func Migrations() fs.FS {
 }
 
 // Migrate brings the schema up to date, in one transaction. It may be called at each start, by several processes at
-// once. Only ctx bounds it, because rewriting a large table takes its time. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
+// once. Only ctx bounds it, because reading a large table takes its time, and as long as it lasts every other writer waits, or fails after
+// its own timeout. The error wraps [ErrTooNew] if a newer program has made the schema one that this program cannot use; a newer schema
 // that it can use is left as it is.
 func (b *Backend) Migrate(ctx context.Context) error {
 	return b.transact(ctx, time.Time{}, func(ctx context.Context, c *change) error {
