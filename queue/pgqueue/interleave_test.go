@@ -236,6 +236,8 @@ func TestFinishThenFirstAppend(t *testing.T) {
 	s.wantLog(id, "", false)
 }
 
+// TestAppendThenFinish appends where the log ends. An append that overlaps what is stored is made in two steps, and a finish may come
+// between them: then it is stale, and was never acknowledged.
 func TestAppendThenFinish(t *testing.T) {
 	s := newStage(t)
 	id := s.running()
@@ -243,7 +245,7 @@ func TestAppendThenFinish(t *testing.T) {
 	s.must(err)
 	s.inOrder("log_head", id.Build,
 		func(ctx context.Context) error {
-			if length, err := s.appendLog(ctx, id, 3, "lo, world"); err != nil || length != 12 {
+			if length, err := s.appendLog(ctx, id, 5, ", world"); err != nil || length != 12 {
 				return fmt.Errorf("append: length %d, %w", length, err)
 			}
 			return nil
