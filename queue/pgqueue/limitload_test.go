@@ -109,18 +109,27 @@ func (l *limitLoad) run(ctx context.Context, b *pgqueue.Backend, d time.Duration
 	begun := time.Now()
 	var submitters, claimers, watch sync.WaitGroup
 	for n := range loadSubmitters {
-		q := l.queue()
-		submitters.Go(func() { l.submit(submitting, q, uint64(n)) })
+		q, hangUp := l.queue()
+		submitters.Go(func() {
+			defer hangUp()
+			l.submit(submitting, q, uint64(n))
+		})
 	}
 	watching, blind := context.WithCancel(ctx)
 	watch.Go(func() { l.watch(watching, b) })
 	for n := range loadClaimers {
-		claimers.Go(func() { l.claimer(ctx, fmt.Sprintf("worker-%d", n), nil) })
+		q, hangUp := l.queue()
+		claimers.Go(func() {
+			defer hangUp()
+			l.claimer(ctx, q, fmt.Sprintf("worker-%d", n), nil)
+		})
 	}
 	for n := 0; ; n++ { // more claimers, who live but for a moment
 		mortal, kill := context.WithTimeout(ctx, time.Duration(50+rand.IntN(200))*time.Millisecond)
-		l.claimer(mortal, fmt.Sprintf("mortal-%d", n%3), &n)
+		q, hangUp := l.queue()
+		l.claimer(mortal, q, fmt.Sprintf("mortal-%d", n%3), &n)
 		kill()
+		hangUp()
 		l.killed++
 		if submitting.Err() != nil || time.Since(begun) >= d && l.satisfied() {
 			break
@@ -135,13 +144,18 @@ func (l *limitLoad) run(ctx context.Context, b *pgqueue.Backend, d time.Duration
 	claimers.Wait()
 }
 
-// queue returns the queue of a process of its own.
-func (l *limitLoad) queue() *queue.Queue {
-	pool := l.db.Open(l.T, func(c *pgxpool.Config) { c.MaxConns = 4 })
+// queue returns the queue of a process of its own, and what gives its connections back.
+func (l *limitLoad) queue() (*queue.Queue, func()) {
+	config := l.db.Pool.Config()
+	config.MaxConns = 4
+	pool, err := pgxpool.NewWithConfig(l.Context(), config)
+	if err != nil {
+		l.Fatal(err)
+	}
 	return queue.New(backend(l.T, pool, &pgqueue.Options{Schema: l.db.Schema}), &queue.Options{
 		Grace: loadGrace, ControllerTTL: loadTTL, Avoid: 10 * time.Millisecond, MaintainEvery: 50 * time.Millisecond,
 		Backoff: queue.Backoff{Base: time.Millisecond, Max: time.Millisecond}, MaxAttempts: 100, Logger: slog.New(slog.DiscardHandler),
-	})
+	}), pool.Close
 }
 
 // anyKey returns a key, the more often the more of its builds may run, so that there are always some waiting.
@@ -209,8 +223,7 @@ func (l *limitLoad) count() (n int64) {
 
 // claimer is a process that runs builds until ctx ends, and then does not say a word more. A mortal one has its session lost now and then;
 // otherwise its controller is found dead.
-func (l *limitLoad) claimer(ctx context.Context, worker string, mortal *int) {
-	q := l.queue()
+func (l *limitLoad) claimer(ctx context.Context, q *queue.Queue, worker string, mortal *int) {
 	if _, err := q.Beat(ctx); err != nil {
 		return
 	}
