@@ -60,11 +60,11 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 			demand[i].Reach = q.floors.of(demand[i].Class)
 		}
 		got, err := q.backend.Claim(ctx, demand, q.opts.OfferTimeout, time.Time{})
+		if err != nil {
+			return claimed, err // what a backend returns beside an error was perhaps never claimed
+		}
 		q.appetite.learn(slots(demand), len(got))
 		claimed = append(claimed, got...)
-		if err != nil {
-			return claimed, err
-		}
 		plan.take(demand, got)
 	}
 	return claimed, nil
