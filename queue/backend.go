@@ -95,8 +95,9 @@ type Admission interface {
 	// waits until its turn comes again.
 	//
 	// Builds of a paused project stay held, and those of it that are queued are held again. Builds with a concurrency key stay held
-	// while those of the key that are queued, Offered, Running or Cancelling reach its limit, and while no live session serves their
-	// class (see Serve). Where builds of a key wait, those of it that are queued and that no live session serves are held again.
+	// while those of the key that are queued, Offered, Running or Cancelling reach its limit, while no live session serves their
+	// class (see Serve), and while their pool is paused. Where builds of a key wait, in whatever pool, those of it that are queued and
+	// that no live session serves, or that are in a paused pool, are held again: they would take up its room.
 	//
 	// In a fair pool builds stay held while no live session serves their class, and where builds of a project wait, those of it that are
 	// queued there and that no live session serves are held again: they would take up its window. A project has at most [FairWindow]

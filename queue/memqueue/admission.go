@@ -81,16 +81,13 @@ func (a *admission) admit(l *lane) {
 	if l.project.Paused {
 		return
 	}
-	picky := l.Key != "" || l.pool.Fair
-	if picky {
-		a.holdAll(func(bd *build) bool { return l.shares(bd) && !bd.class.served(a.now) })
-	}
+	a.holdAll(func(bd *build) bool { return l.shares(bd, a.now) })
 	room, time := a.room(l), a.virtualTime(l.pool)
 	for _, bd := range l.waiting {
 		if room == 0 {
 			return
 		}
-		if picky && !bd.class.served(a.now) {
+		if l.asleep(bd, a.now) {
 			continue
 		}
 		bd.rank, bd.virtual, bd.admitted = bd.ownRank(), l.pool.Fair, true
@@ -105,9 +102,19 @@ func (a *admission) admit(l *lane) {
 	}
 }
 
-// shares reports whether a build takes up the room in which the lane's builds wait for theirs.
-func (l *lane) shares(bd *build) bool {
-	return bd.project == l.project && (l.Key != "" && bd.ConcurrencyKey == l.Key || l.pool.Fair && bd.pool == l.pool)
+// shares reports whether a build takes up the room in which the lane's builds wait for theirs, and nobody can claim it.
+func (l *lane) shares(bd *build, now time.Time) bool {
+	if bd.project != l.project {
+		return false
+	}
+	unserved := !bd.class.served(now)
+	return l.Key != "" && bd.ConcurrencyKey == l.Key && (unserved || bd.pool.Paused) || l.pool.Fair && bd.pool == l.pool && unserved
+}
+
+// asleep reports whether a build of the lane would take up room, and nobody could claim it.
+func (l *lane) asleep(bd *build, now time.Time) bool {
+	unserved := !bd.class.served(now)
+	return l.Key != "" && (unserved || l.pool.Paused) || l.pool.Fair && unserved
 }
 
 // room returns how many builds of a lane may be queued.

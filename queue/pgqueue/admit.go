@@ -33,9 +33,10 @@ const ownRank = `(extract(epoch FROM greatest(b.created_at, b.scheduled_at)) * 1
 //
 //	step       the lanes, numbered, with a class each, up to the first of the lane after the last
 //	lane       those that are not of a paused project, with the classes that may be admitted
+//	paused, stopped  projects and pools that are paused
 //	above, below  classes with queued builds, on both sides of one that chance takes, if a project is paused
 //	found      queued builds that are to be held again: of paused projects, where one comes soon in a class, and those that nobody
-//	           serves where others wait for their place
+//	           serves, or that have a key and are in a paused pool, where others wait for their place
 //	key, fair  what is left of the limits of keys, and of the windows of projects in fair pools
 //	tempo      how far fair pools have come
 //	candidate  the first of each lane; lanes may share what is left
@@ -57,7 +58,8 @@ WITH RECURSIVE step AS (
 	WHERE s.n <= $5::int
 ), lane AS MATERIALIZED (
 	SELECT s.n, s.pool, s.project, s.limit_key, coalesce(p.fair, false) AS fair,
-		array_agg(s.class_id) FILTER (WHERE c.served_until > {now} OR s.limit_key = '' AND p.fair IS NOT TRUE) AS classes
+		array_agg(s.class_id) FILTER (WHERE c.served_until > {now} AND (s.limit_key = '' OR p.paused IS NOT TRUE)
+			OR s.limit_key = '' AND p.fair IS NOT TRUE) AS classes
 	FROM step s
 	JOIN {schema}class c ON c.id = s.class_id
 	LEFT JOIN {schema}pool p ON p.name = s.pool
@@ -65,6 +67,8 @@ WITH RECURSIVE step AS (
 	GROUP BY s.n, s.pool, s.project, s.limit_key, p.fair
 ), paused AS MATERIALIZED (
 	SELECT j.name FROM {schema}project j WHERE j.paused
+), stopped AS MATERIALIZED (
+	SELECT p.name FROM {schema}pool p WHERE p.paused
 ), middle AS MATERIALIZED (
 	SELECT (max(c.id) * $8::float8)::int AS id FROM {schema}class c
 ), above AS (
@@ -114,7 +118,8 @@ WITH RECURSIVE step AS (
 				ORDER BY b.class_id LIMIT 1) z
 		)
 		SELECT q.class_id FROM class q
-		WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.id = q.class_id AND c.served_until > {now})
+		WHERE NOT EXISTS (
+			SELECT FROM {schema}class c WHERE c.id = q.class_id AND c.served_until > {now} AND c.pool NOT IN (SELECT name FROM stopped))
 	) c
 	CROSS JOIN LATERAL (
 		SELECT b.id FROM {schema}build b

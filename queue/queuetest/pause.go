@@ -151,6 +151,32 @@ var pauseCases = []testCase{
 		},
 	},
 	{
+		"KeyInAPool",
+		"Builds with a key stay held while their pool is paused, and where builds of the key wait, those of it that are queued there are held again.",
+		func(s *subject) {
+			s.limit("key", 2)
+			paused, open := s.sharing("key", 4), s.sharing("key", 3)
+			s.wantAdmitted(s.ready(paused[:2]...), 2)
+			s.ready(slices.Concat(paused[2:], open)...)
+			session := s.worker()
+			running := s.running(paused[0], session)
+			s.pausePool(paused[0].Pool, true)
+			if done := s.admit(); done.Held != 1 || done.Queued != 1 {
+				s.Errorf("Admit held %d builds again and queued %d, want one of the paused pool and one of the other", done.Held, done.Queued)
+			}
+			s.wantUsed("key", 2, 2)
+			s.ends(report(running, queue.Succeeded), queue.Succeeded)
+			s.wantAdmitted(s.admit(), 1)
+			s.limit("key", 0)
+			s.wantAdmitted(s.admit(), 1)
+			s.wantOrder(open[0], open)
+			s.wantAdmitted(s.admit(), 0)
+			s.pausePool(paused[0].Pool, false)
+			s.wantAdmitted(s.admit(), 3)
+			s.wantOrder(paused[0], paused[1:])
+		},
+	},
+	{
 		"Race",
 		"A pause is exact: no claim that begins after it gives out a build of the project or the pool, however many claim.",
 		func(s *subject) {

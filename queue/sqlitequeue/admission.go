@@ -61,10 +61,10 @@ func (a *admission) run(ctx context.Context, after queue.Lane, limit int) error 
 	return a.keepEnds(ctx)
 }
 
-// A lane is where builds wait, with the classes that they are of.
+// A lane is where builds wait, with the classes that they are of. Of a paused pool none is served, if the lane is of a key.
 type lane struct {
 	queue.Lane
-	fair, paused     bool
+	fair, paused     bool // the pool is fair, the project paused
 	served, unserved []queue.ClassID
 }
 
@@ -85,7 +85,8 @@ WITH RECURSIVE strand (pool, project, key, class, number) AS (
 		ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1)
 	WHERE s.number <= ?5
 )
-SELECT s.pool, s.project, s.key, s.class, s.number, coalesce(c.served_until > ?6, 0), coalesce(p.fair, 0), coalesce(r.paused, 0)
+SELECT s.pool, s.project, s.key, s.class, s.number,
+	coalesce(c.served_until > ?6, 0) AND (s.key = '' OR p.paused IS NOT 1), coalesce(p.fair, 0), coalesce(r.paused, 0)
 FROM strand AS s CROSS JOIN {schema}class AS c ON c.id = s.class
 LEFT JOIN {schema}pool AS p ON p.name = s.pool
 LEFT JOIN {schema}project AS r ON r.name = s.project
@@ -243,7 +244,8 @@ func (a *admission) queue(ctx context.Context, builds []candidate) error {
 const holdSQL = `
 UPDATE {schema}build AS b SET state = {held}, admitted = 0, rank = ` + ownRank + ` WHERE b.id IN (`
 
-// unservedClasses are classes of builds of a key that are queued and that no live session serves: project ?2, key ?3, now ?4.
+// unservedClasses are classes of builds of a key that are queued and that no live session serves, or whose pool is paused: project ?2, key ?3,
+// now ?4.
 const unservedClasses = `(
 	WITH RECURSIVE k (class) AS (
 		SELECT min(b.class_id) FROM {schema}build AS b
@@ -252,7 +254,8 @@ const unservedClasses = `(
 		SELECT (SELECT min(b.class_id) FROM {schema}build AS b
 			WHERE b.project = ?2 AND b.limit_key = ?3 AND b.state = {queued} AND ` + active + ` AND b.class_id > k.class)
 		FROM k WHERE k.class IS NOT NULL)
-	SELECT k.class AS id FROM k CROSS JOIN {schema}class AS c ON c.id = k.class WHERE c.served_until > ?4 IS NOT 1)`
+	SELECT k.class AS id FROM k CROSS JOIN {schema}class AS c ON c.id = k.class LEFT JOIN {schema}pool AS p ON p.name = c.pool
+	WHERE c.served_until > ?4 IS NOT 1 OR p.paused IS 1)`
 
 var (
 	holdPausedSQL = statement(holdSQL + `
@@ -268,7 +271,7 @@ var (
 	WHERE q.project = ?2 AND q.pool = ?3 AND q.state = {queued} AND c.served_until > ?4 IS NOT 1 LIMIT +?1)`)
 )
 
-// makeRoom holds those queued builds again that nobody serves and that take up the room in which a lane's builds wait for theirs.
+// makeRoom holds those queued builds again that nobody can claim and that take up the room in which a lane's builds wait for theirs.
 func (a *admission) makeRoom(ctx context.Context, l *lane) error {
 	if l.Key != "" {
 		if err := a.hold(ctx, holdKeySQL, a.left, l.Project, l.Key, a.now); err != nil {

@@ -83,6 +83,8 @@ CREATE TABLE {schema}pool (
 	virtual_end bigint NOT NULL DEFAULT 0
 );
 
+CREATE INDEX pool_paused ON {schema}pool (name) WHERE paused;
+
 CREATE TABLE {schema}share (
 	pool text COLLATE "C" NOT NULL,
 	project text COLLATE "C" NOT NULL,
