@@ -2,39 +2,59 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 )
 
 // A LogArchive keeps the logs of attempts that have ended, each as one object: a gzip file that gunzip turns into the log, with an index
-// in its first header by which any part of it is read. A few lines make one of a storage. It is safe for concurrent use.
+// in its first header by which any part of it is read. Package storelogs makes one of a storage. It is safe for concurrent use.
+//
+// The ctx of every call ends, at the latest, a minute after the call began; that of a Put lasts a second longer for each MiB of the object.
+// What is under way has to end with it, however the storage behaves: nothing may become of a Put afterwards.
 type LogArchive interface {
-	// Put stores an object of size bytes, wholly or not at all, in place of one that may be there.
+	// Put stores an object of size bytes, wholly or not at all. If there is one already it replaces that or keeps it, as a whole: both
+	// unpack into the same log.
 	Put(ctx context.Context, project string, id AttemptID, object io.Reader, size int64) error
 
 	// Open returns length bytes of an object from offset on; fewer if it ends before. An error for which
-	// errors.Is(err, fs.ErrNotExist) says that there is none.
+	// errors.Is(err, fs.ErrNotExist) says that there is none. What it returns may be read until ctx ends.
 	Open(ctx context.Context, project string, id AttemptID, offset, length int64) (io.ReadCloser, error)
 
 	// Delete removes an object. It is no error if there is none.
 	Delete(ctx context.Context, project string, id AttemptID) error
 }
 
-// How logs go to the archive.
+// How logs go to the archive, and away from it.
 const (
 	archiveBatch = 16
 	archiveEvery = 5 * time.Second
-	// archiveHold is how long a process has to archive the logs it took on, before another takes them over.
+	// archiveHold is how long a process has to itself the logs it took on, before another takes them over.
 	archiveHold = 5 * time.Minute
+	// archiveTime bounds a call of the archive, without the time for an object's bytes.
+	archiveTime = time.Minute
 )
 
-// archiveLogs brings some of the logs that have ended to the archive, and returns how many. What fails stays where it is, and is tried
-// again when its time to be archived has run out.
+// archive is what Run does about the archive. What fails stays as it is, and is tried again by whoever takes it on next.
+func (q *Queue) archive(ctx context.Context) (bool, error) {
+	removed, removeErr := q.removeLogs(ctx)
+	archived, archiveErr := q.archiveLogs(ctx)
+	return removed == archiveBatch || archived == archiveBatch, errors.Join(removeErr, archiveErr)
+}
+
+// holding returns the time for what is taken on now. It ends well before others take it over, so that nothing that was begun here happens
+// after that.
+func holding(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, archiveHold-archiveTime)
+}
+
+// archiveLogs brings some of the logs that have ended to the archive, and returns how many.
 func (q *Queue) archiveLogs(ctx context.Context) (int, error) {
+	ctx, cancel := holding(ctx)
+	defer cancel()
 	logs, err := q.backend.ClosedLogs(ctx, archiveBatch, archiveHold, time.Time{})
 	if err != nil {
 		return 0, err
@@ -51,17 +71,48 @@ func (q *Queue) archiveLogs(ctx context.Context) (int, error) {
 	return done, errors.Join(failed...)
 }
 
-// archiveLog has the bytes in the archive before the backend drops them. If it ends in between, it is repeated, and the object replaced
-// by the same.
+// archiveLog has the bytes in the archive before the backend drops them. If it ends in between, it is repeated, or the object is removed
+// after its build.
 func (q *Queue) archiveLog(ctx context.Context, log ClosedLog) error {
 	object, err := packLog(&logReader{ctx: ctx, backend: q.backend, log: log}, log.Length)
 	if err != nil {
 		return err
 	}
-	if err := q.opts.Archive.Put(ctx, log.Project, log.AttemptID, bytes.NewReader(object), int64(len(object))); err != nil {
+	putting, cancel := context.WithTimeout(ctx, archiveTime+time.Duration(len(object)>>20)*time.Second)
+	defer cancel()
+	if err := q.opts.Archive.Put(putting, log.Project, log.AttemptID, bytes.NewReader(object), int64(len(object))); err != nil {
 		return err
 	}
 	return q.backend.ArchiveLog(ctx, log.AttemptID)
+}
+
+// removeLogs removes some logs of deleted builds from the archive, and returns how many.
+func (q *Queue) removeLogs(ctx context.Context) (int, error) {
+	removing, cancel := holding(ctx)
+	defer cancel()
+	logs, err := q.backend.DroppedLogs(ctx, archiveBatch, archiveHold, time.Time{})
+	if err != nil {
+		return 0, err
+	}
+	var gone []AttemptID
+	var failed []error
+	for _, log := range logs {
+		if err := q.removeLog(removing, log); err != nil {
+			failed = append(failed, fmt.Errorf("remove the archived log of build %v, epoch %d: %w", log.Build, log.Epoch, err))
+			continue
+		}
+		gone = append(gone, log.AttemptID)
+	}
+	if len(gone) > 0 {
+		failed = append(failed, q.backend.ForgetLogs(ctx, gone))
+	}
+	return len(gone), errors.Join(failed...)
+}
+
+func (q *Queue) removeLog(ctx context.Context, log DroppedLog) error {
+	ctx, cancel := context.WithTimeout(ctx, archiveTime)
+	defer cancel()
+	return q.opts.Archive.Delete(ctx, log.Project, log.AttemptID)
 }
 
 // A logReader reads a log from a backend.
@@ -91,43 +142,6 @@ func (r *logReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Drops are archived logs of builds that were deleted, until they are removed too.
-type drops struct {
-	mu   sync.Mutex
-	logs []ClosedLog
-}
-
-func (d *drops) add(logs []ClosedLog) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.logs = append(d.logs, logs...)
-}
-
-// take returns at most max of them, which are the caller's now.
-func (d *drops) take(max int) []ClosedLog {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := min(max, len(d.logs))
-	taken := d.logs[:n:n]
-	d.logs = d.logs[n:]
-	return taken
-}
-
-// archive is what Run does about the archive. What cannot be removed is tried again for as long as the process lives.
-func (q *Queue) archive(ctx context.Context) (bool, error) {
-	removed := q.drops.take(archiveBatch)
-	var failed error
-	for i, log := range removed {
-		if err := q.opts.Archive.Delete(ctx, log.Project, log.AttemptID); err != nil {
-			q.drops.add(removed[i:])
-			failed = fmt.Errorf("remove the log of build %v, epoch %d: %w", log.Build, log.Epoch, err)
-			break
-		}
-	}
-	done, err := q.archiveLogs(ctx)
-	return failed == nil && len(removed) == archiveBatch || done == archiveBatch, errors.Join(failed, err)
-}
-
 var errNoArchive = errors.New("the log is in an archive, and this process was given none (Options.Archive)")
 
 // readArchived completes a page with bytes from the archive.
@@ -140,29 +154,44 @@ func (q *Queue) readArchived(ctx context.Context, project string, page LogPage, 
 		return LogPage{}, err
 	}
 	part := index.part(page.Offset, int64(max))
-	r, err := q.opts.Archive.Open(ctx, project, page.AttemptID, part.at, part.packed)
+	err = q.readObject(ctx, project, page.AttemptID, part.at, part.packed, func(r io.Reader) (err error) {
+		page.Data, err = part.unpack(r, page.Offset, int64(max))
+		return err
+	})
 	if err != nil {
 		return LogPage{}, err
 	}
-	defer r.Close()
-	page.Data, err = part.unpack(r, page.Offset, int64(max))
-	return page, err
+	return page, nil
 }
 
-func (q *Queue) archivedIndex(ctx context.Context, project string, id AttemptID) (logIndex, error) {
+func (q *Queue) archivedIndex(ctx context.Context, project string, id AttemptID) (index logIndex, err error) {
+	err = q.readObject(ctx, project, id, 0, maxIndex, func(r io.Reader) error {
+		head, err := io.ReadAll(io.LimitReader(r, maxIndex))
+		if err != nil {
+			return err
+		}
+		index, err = parseIndex(head)
+		return err
+	})
+	return index, err
+}
+
+// readObject has read read a part of an object in the archive.
+func (q *Queue) readObject(ctx context.Context, project string, id AttemptID, offset, length int64, read func(io.Reader) error) error {
 	if q.opts.Archive == nil {
-		return logIndex{}, errNoArchive
+		return errNoArchive
 	}
-	r, err := q.opts.Archive.Open(ctx, project, id, 0, maxIndex)
+	ctx, cancel := context.WithTimeout(ctx, archiveTime)
+	defer cancel()
+	r, err := q.opts.Archive.Open(ctx, project, id, offset, length)
 	if err != nil {
-		return logIndex{}, err
+		return err
 	}
 	defer r.Close()
-	head, err := io.ReadAll(io.LimitReader(r, maxIndex))
-	if err != nil {
-		return logIndex{}, err
+	if err := read(r); err != nil {
+		return cmp.Or(ctx.Err(), err) // what was cut off is not damaged
 	}
-	return parseIndex(head)
+	return nil
 }
 
 // FindLine returns the offset in an attempt's log at which a line begins, the first being 1: for a view that opens in the middle. Of a

@@ -183,12 +183,21 @@ type Logs interface {
 	ReadLog(ctx context.Context, project string, id AttemptID, offset int64, max int) (LogPage, error)
 
 	// ClosedLogs returns logs of ended attempts that have bytes and are not in the archive, at most max, and keeps them from other
-	// callers until now+hold.
+	// callers until now+hold. It leaves out those whose place in the archive is still that of a dropped log, of a build that had the
+	// same id.
 	ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]ClosedLog, error)
 
 	// ArchiveLog notes that a log is in the archive and drops its bytes. Repeating it changes nothing. ErrNotFound if the log is not
-	// there or not closed.
+	// there or not closed. A closed log without bytes is left as it is: nothing of it is in the archive.
 	ArchiveLog(ctx context.Context, id AttemptID) error
+
+	// DroppedLogs returns logs of deleted builds that are in the archive or may be, at most max, and keeps them from other callers until
+	// now+hold. Those that it never returned before come first, then those whose time is over for longest. Maintain notes them as it
+	// deletes the builds: those that are archived, and those that ClosedLogs has ever returned. They are known until ForgetLogs.
+	DroppedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]DroppedLog, error)
+
+	// ForgetLogs forgets dropped logs that are not in the archive any more. Those that are not known are passed over.
+	ForgetLogs(ctx context.Context, ids []AttemptID) error
 }
 
 // Artifacts keeps the rows of attempts' outputs. The bytes are elsewhere.

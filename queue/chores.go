@@ -12,9 +12,8 @@ func (q *Queue) maintain(ctx context.Context) (bool, error) {
 		q.opts.Logger.Warn("attempts ended without their worker's report", "requeued", done.Requeued, "lost", done.Lost,
 			"timed_out", done.TimedOut, "canceled", done.Canceled)
 	}
-	if len(done.Archived) > 0 && q.opts.Archive != nil {
-		q.drops.add(done.Archived)
-		q.bells.archive.ring()
+	if done.Deleted > 0 {
+		q.bells.archive.ring() // their logs may be there
 	}
 	return done.More, err
 }

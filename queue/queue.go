@@ -105,7 +105,6 @@ type Queue struct {
 	listeners  listeners
 	watchers   watchers
 	outbox     outbox
-	drops      drops
 }
 
 // Bells call for chores of Run.

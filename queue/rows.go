@@ -158,8 +158,6 @@ type Maintained struct {
 	Deleted   int // builds whose retention is over
 	// Heads are the classes in which builds were queued, each with the lowest rank of those.
 	Heads []Head
-	// Archived are the logs of deleted builds that lie in the archive.
-	Archived []ClosedLog
 	// More says that a limit was reached: call again soon.
 	More bool
 }
@@ -260,6 +258,12 @@ type ClosedLog struct {
 	AttemptID
 	Project string
 	Length  int64 // bytes
+}
+
+// A DroppedLog is the log of an attempt whose build was deleted, as far as the archive has it.
+type DroppedLog struct {
+	AttemptID
+	Project string
 }
 
 // MaxLogRead is the largest number of bytes that one call of [Queue.ReadLog] returns.

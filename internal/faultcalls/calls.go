@@ -87,6 +87,15 @@ var maintenance = []*Call{
 		},
 	},
 	{
+		Name: "RetireArchived", InSteps: true,
+		prepare: archive,
+		make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+			rules := s.rules()
+			rules.Retention = time.Minute
+			return b.Maintain(ctx, rules, s.now.Add(2*time.Minute))
+		},
+	},
+	{
 		Name: "Sweep", InSteps: true,
 		prepare: func(ctx context.Context, s *Scene) error {
 			return s.LoseSessions(ctx, []queue.SessionID{s.session}, s.now)
@@ -168,11 +177,33 @@ var outputs = []*Call{
 	{Name: "ArchiveLog", prepare: finish, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		return nil, b.ArchiveLog(ctx, s.running)
 	}},
+	{Name: "DroppedLogs", prepare: retire, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return b.DroppedLogs(ctx, 10, time.Minute, s.now.Add(time.Hour))
+	}},
+	{Name: "ForgetLogs", prepare: retire, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		return nil, b.ForgetLogs(ctx, []queue.AttemptID{s.running, s.cancelling})
+	}},
 }
 
 // finish ends the attempt that runs.
 func finish(ctx context.Context, s *Scene) error {
 	_, err := s.Finish(ctx, []queue.Completion{{AttemptID: s.running, Outcome: queue.Succeeded, LogLength: 5}}, avoid, s.now)
+	return err
+}
+
+// archive ends the attempt that runs, and has its log in the archive.
+func archive(ctx context.Context, s *Scene) error {
+	return errors.Join(finish(ctx, s), s.ArchiveLog(ctx, s.running))
+}
+
+// retire deletes the build that ran, whose log is in the archive.
+func retire(ctx context.Context, s *Scene) error {
+	if err := archive(ctx, s); err != nil {
+		return err
+	}
+	rules := s.rules()
+	rules.Retention = time.Minute
+	_, err := s.Maintain(ctx, rules, s.now.Add(2*time.Minute))
 	return err
 }
 

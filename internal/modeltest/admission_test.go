@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -109,6 +110,18 @@ func (c *comparison) archive() {
 			rows = append(rows, row)
 		}
 		return inOrder(rows)
+	})
+	if c.IntN(3) > 0 {
+		return
+	}
+	c.same("remove from the archive", func(s *subject) string {
+		logs, err := s.DroppedLogs(c.Context(), 2, 30*time.Second, c.now)
+		for _, l := range logs {
+			if int(l.Build[15])%3 == some {
+				err = errors.Join(err, s.ForgetLogs(c.Context(), []queue.AttemptID{l.AttemptID}))
+			}
+		}
+		return text(err) + inOrder(lines(logs))
 	})
 }
 

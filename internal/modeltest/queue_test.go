@@ -355,9 +355,9 @@ func (c *comparison) maintain() {
 		if rules.Retention > 0 {
 			done.Forgotten = 0 // what is of a deleted build may be forgotten first
 		}
-		deltas, archived := heads(done.Heads), inOrder(lines(done.Archived))
-		done.Heads, done.Archived = nil, nil
-		return text(err) + fmt.Sprintf("%+v %s %s", done, deltas, archived)
+		deltas := heads(done.Heads)
+		done.Heads = nil
+		return text(err) + fmt.Sprintf("%+v %s", done, deltas)
 	})
 }
 

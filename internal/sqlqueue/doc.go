@@ -92,6 +92,11 @@
 //	  build_id, epoch, start  primary key; start is the offset of the first byte
 //	  data            bytes, never empty
 //
+//	log_drop          logs of deleted builds that the archive has, or may have
+//	  build_id, epoch primary key
+//	  project         text
+//	  taken_until     time: until when one process has it to itself to remove it from there; long ago if none ever had
+//
 //	artifact
 //	  build_id, epoch, name   primary key
 //	  project         text

@@ -2,7 +2,6 @@ package memqueue
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,9 +19,6 @@ type stream struct {
 	archived       bool
 	archivingUntil time.Time // until when somebody has it to archive it
 }
-
-// archiving reports whether somebody is archiving the log.
-func (l *stream) archiving(now time.Time) bool { return !l.archived && l.archivingUntil.After(now) }
 
 // AppendLogs implements [queue.Logs].
 func (b *Backend) AppendLogs(ctx context.Context, chunks []queue.LogChunk, limit queue.LogLimit, _ time.Time) ([]queue.LogLength, error) {
@@ -108,47 +104,4 @@ func (b *Backend) accepted(project string, id queue.AttemptID) (*attempt, error)
 		return nil, fmt.Errorf("attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
 	}
 	return a, nil
-}
-
-// ClosedLogs implements [queue.Logs].
-func (b *Backend) ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]queue.ClosedLog, error) {
-	unlock, err := b.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	now = present(now)
-	var ended []*attempt
-	for _, bd := range b.builds {
-		for _, a := range bd.attempts {
-			if !a.EndedAt.IsZero() && a.log.length > 0 && !a.log.archived && !a.log.archiving(now) {
-				ended = append(ended, a)
-			}
-		}
-	}
-	slices.SortFunc(ended, func(x, y *attempt) int {
-		return cmp.Or(bytes.Compare(x.Build[:], y.Build[:]), cmp.Compare(x.Epoch, y.Epoch))
-	})
-	var logs []queue.ClosedLog
-	for _, a := range ended[:min(max, len(ended))] {
-		a.log.archivingUntil = now.Add(hold)
-		logs = append(logs, queue.ClosedLog{AttemptID: a.AttemptID, Project: b.builds[a.Build].Project, Length: a.log.length})
-	}
-	return logs, nil
-}
-
-// ArchiveLog implements [queue.Logs].
-func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
-	unlock, err := b.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	bd := b.builds[id.Build]
-	if bd == nil || id.Epoch < 1 || bd.attempt(id.Epoch) == nil || bd.attempt(id.Epoch).EndedAt.IsZero() {
-		return fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
-	}
-	log := &bd.attempt(id.Epoch).log
-	log.data, log.archived = nil, true
-	return nil
 }

@@ -21,6 +21,7 @@ type Backend struct {
 	sessions    map[queue.SessionID]*session
 	lastSession queue.SessionID
 	controllers map[queue.ID]*controller
+	dropped     map[queue.AttemptID]*dropped
 }
 
 var _ queue.Backend = (*Backend)(nil)
@@ -33,6 +34,7 @@ func New() *Backend {
 		projects:    make(map[string]*project),
 		sessions:    make(map[queue.SessionID]*session),
 		controllers: make(map[queue.ID]*controller),
+		dropped:     make(map[queue.AttemptID]*dropped),
 	}
 }
 

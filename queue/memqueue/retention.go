@@ -41,7 +41,7 @@ func (b *Backend) clear(r *round) {
 		switch {
 		case r.Retention > 0 && due(bd.finishedAt.Add(r.Retention), r.now) && !bd.archiving(r):
 			if r.room(&r.done.Deleted) {
-				b.delete(bd, r)
+				b.delete(bd)
 			}
 		case bd.IdempotencyKey != "" && due(bd.finishedAt.Add(r.KeepKeys), r.now):
 			if r.room(&r.done.Forgotten) {
@@ -74,10 +74,10 @@ func (bd *build) forgetKey() {
 }
 
 // delete removes a build with all that belongs to it.
-func (b *Backend) delete(bd *build, r *round) {
+func (b *Backend) delete(bd *build) {
 	for _, a := range bd.attempts {
-		if a.log.archived {
-			r.done.Archived = append(r.done.Archived, queue.ClosedLog{AttemptID: a.AttemptID, Project: bd.Project, Length: a.log.length})
+		if a.log.mayBeArchived() {
+			b.dropped[a.AttemptID] = &dropped{DroppedLog: queue.DroppedLog{AttemptID: a.AttemptID, Project: bd.Project}}
 		}
 		for _, row := range a.artifacts {
 			bd.drop(a, row)

@@ -2,7 +2,6 @@ package pgqueue
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -139,48 +138,4 @@ func (b *Backend) ReadLog(ctx context.Context, project string, id queue.AttemptI
 	defer cancel()
 	page, err := b.reader.ReadLog(ctx, project, id, offset, max)
 	return page, explain(err)
-}
-
-const closedLogsSQL = `
-WITH picked AS MATERIALIZED (
-	SELECT z.build_id, z.epoch FROM (
-		SELECT h.build_id, h.epoch FROM {schema}log_head h
-		WHERE h.closed AND NOT h.archived AND h.length > 0 AND (h.archiving_until IS NULL OR h.archiving_until <= {now})
-		ORDER BY h.build_id, h.epoch LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
-	LIMIT $2
-), held AS (
-	UPDATE {schema}log_head h SET archiving_until = {now} + $3::bigint * interval '1 microsecond'
-	FROM picked p
-	WHERE h.build_id = p.build_id AND h.epoch = p.epoch AND h.build_id = ANY(ARRAY(SELECT build_id FROM picked))
-	RETURNING h.build_id, h.epoch, h.length
-)
-SELECT h.build_id, h.epoch, b.project, h.length
-FROM held h JOIN {schema}build b ON b.id = h.build_id AND b.id = ANY(ARRAY(SELECT build_id FROM picked))`
-
-// ClosedLogs implements [queue.Logs]. It returns at most 512.
-func (b *Backend) ClosedLogs(ctx context.Context, max int, hold time.Duration, now time.Time) ([]queue.ClosedLog, error) {
-	return collect(ctx, b, func(row pgx.CollectableRow) (l queue.ClosedLog, err error) {
-		err = row.Scan((*[16]byte)(&l.Build), &l.Epoch, &l.Project, &l.Length)
-		return l, err
-	}, b.sql.closedLogs, present(now), max, hold.Microseconds())
-}
-
-const archiveLogSQL = `
-WITH head AS MATERIALIZED (
-	SELECT h.archived FROM {schema}log_head h WHERE h.build_id = $1 AND h.epoch = $2 AND h.closed FOR NO KEY UPDATE
-), noted AS (
-	UPDATE {schema}log_head h SET archived = true, archiving_until = NULL
-	FROM head l WHERE h.build_id = $1 AND h.epoch = $2 AND NOT l.archived
-), dropped AS (
-	DELETE FROM {schema}log_chunk c USING head WHERE c.build_id = $1 AND c.epoch = $2
-)
-SELECT archived FROM head`
-
-// ArchiveLog implements [queue.Logs].
-func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
-	heads, err := collect(ctx, b, pgx.RowTo[bool], b.sql.archiveLog, uuid(id.Build), id.Epoch)
-	if err == nil && len(heads) == 0 {
-		err = fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
-	}
-	return err
 }

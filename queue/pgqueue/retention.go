@@ -5,9 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/slipway-build/slipway/queue"
 )
 
 // forget is how long ended sessions and dead controllers are remembered.
@@ -83,7 +80,8 @@ WITH due AS MATERIALIZED (
 		ORDER BY b.finished_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
 	LIMIT $2
 ), head AS MATERIALIZED (
-	SELECT h.build_id, h.epoch, h.length, h.archived, coalesce(h.archiving_until > {now}, false) AS archiving
+	SELECT h.build_id, h.epoch, h.length, h.archived, coalesce(h.archiving_until > {now}, false) AS archiving,
+		h.archived OR h.archiving_until IS NOT NULL AS dropped
 	FROM {schema}log_head h
 	WHERE h.build_id = ANY(ARRAY(SELECT d.id FROM due d))
 	ORDER BY h.build_id, h.epoch FOR UPDATE
@@ -98,6 +96,11 @@ WITH due AS MATERIALIZED (
 			SELECT h.build_id, bool_or(h.archiving) AS archiving, sum(h.length) FILTER (WHERE NOT h.archived) AS bytes
 			FROM head h GROUP BY h.build_id) l ON l.build_id = d.id) w
 	WHERE NOT w.archiving AND (w.before IS NULL OR w.before + coalesce(w.bytes, 0) <= $4::bigint)
+), dropped AS (
+	INSERT INTO {schema}log_drop (build_id, epoch, project)
+	SELECT h.build_id, h.epoch, d.project FROM head h JOIN doomed d ON d.id = h.build_id WHERE h.dropped
+	ORDER BY h.build_id, h.epoch
+	ON CONFLICT (build_id, epoch) DO NOTHING
 ), chunks AS (
 	DELETE FROM {schema}log_chunk WHERE build_id = ANY(ARRAY(SELECT id FROM doomed))
 ), heads AS (
@@ -109,36 +112,25 @@ WITH due AS MATERIALIZED (
 )` + refund + `, builds AS (
 	DELETE FROM {schema}build WHERE id = ANY(ARRAY(SELECT id FROM doomed))
 )
-SELECT NULL::uuid, (SELECT count(*) FROM doomed), '', (SELECT count(*) FROM due)
-UNION ALL
-SELECT h.build_id, h.epoch, d.project, h.length FROM head h JOIN doomed d ON d.id = h.build_id WHERE h.archived`
+SELECT (SELECT count(*) FROM doomed), (SELECT count(*) FROM due)`
 
 // retire deletes builds whose retention is over.
 func (r *round) retire(ctx context.Context) error {
 	if r.Retention <= 0 {
 		return nil
 	}
-	type row struct {
-		id      pgtype.UUID // null in the first
-		number  int64       // epoch; how many builds were deleted
-		project string
-		length  int64 // bytes; how many builds were due
-	}
+	type row struct{ deleted, due int }
 	rows, err := collect(ctx, r.Backend, func(c pgx.CollectableRow) (x row, err error) {
-		err = c.Scan(&x.id, &x.number, &x.project, &x.length)
+		err = c.Scan(&x.deleted, &x.due)
 		return x, err
 	}, r.sql.retire, present(r.now), r.Limit, r.Retention.Microseconds(), retireBytes)
-	for _, x := range rows {
-		if !x.id.Valid {
-			r.count(&r.done.Deleted, int(x.number))
-			r.done.More = r.done.More || 0 < x.number && x.number < x.length
-			continue
-		}
-		r.done.Archived = append(r.done.Archived, queue.ClosedLog{
-			AttemptID: queue.AttemptID{Build: x.id.Bytes, Epoch: x.number}, Project: x.project, Length: x.length,
-		})
+	if err != nil {
+		return err
 	}
-	return err
+	done := rows[0]
+	r.count(&r.done.Deleted, done.deleted)
+	r.done.More = r.done.More || 0 < done.deleted && done.deleted < done.due
+	return nil
 }
 
 // unreserve takes back reservations of artifacts.

@@ -27,6 +27,7 @@ type statements struct {
 	takeBackUnheld, reports           string
 	appendLogs, closedLogs            string
 	archiveLog                        string
+	droppedLogs, forgetLogs           string
 	reserve, commit, releaseArtifact  string
 	settle, retire, unreserve         string
 	forgetKeys, fold                  string
@@ -61,6 +62,7 @@ func expand(names sqlqueue.Names) statements {
 		lockSession: x(lockSessionSQL), lockLeases: x(lockLeasesSQL), adopt: x(adoptSQL),
 		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),
 		appendLogs: x(appendLogsSQL), closedLogs: x(closedLogsSQL), archiveLog: x(archiveLogSQL),
+		droppedLogs: x(droppedLogsSQL), forgetLogs: x(forgetLogsSQL),
 		reserve: x(reserveSQL), commit: x(commitSQL), releaseArtifact: x(releaseArtifactSQL),
 		settle: x(settleSQL), retire: x(retireSQL), unreserve: x(unreserveSQL), forgetKeys: x(forgetKeysSQL), fold: x(foldSQL),
 		takeLock: takeLockSQL, admit: x(admitSQL),

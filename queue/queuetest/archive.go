@@ -156,9 +156,40 @@ var archiveCases = []testCase{
 			s.must(s.ArchiveLog(s.ctx, id))
 		},
 	},
+	{
+		"Empty",
+		"ArchiveLog leaves a closed log without bytes as it is, whoever ended the attempt: nothing of it is in the archive.",
+		func(s *subject) {
+			reported, first := s.logged("", queue.Failed)
+			silent, second := s.logging()
+			cut, third := s.logging()
+			s.write(third, 0, "more than nothing", queue.LogLimit{Bytes: 0, Lines: 1})
+			s.ends(report(third, queue.Succeeded), queue.Succeeded)
+			s.pass(runTimeout + slack)
+			if done := s.maintain(s.rules()); done.TimedOut != 1 {
+				s.Fatalf("Maintain did %+v, want one build timed out", done)
+			}
+			s.wantClosed(s.closed(10))
+			s.unchanged("ArchiveLog", func() {
+				for _, id := range []queue.AttemptID{first, second, third} {
+					s.must(s.ArchiveLog(s.ctx, id))
+				}
+			}, reported, silent, cut)
+			for _, id := range []queue.AttemptID{first, second, third} {
+				page, err := s.ReadLog(s.ctx, reported.Project, id, 0, 10)
+				s.must(err)
+				if page.Archived || !page.Closed || page.Length != 0 {
+					s.Errorf("page is %+v", page)
+				}
+			}
+			s.pass(retention)
+			s.retain()
+			s.wantDropped(s.dropped(10))
+		},
+	},
 }
 
-// hold is how long closed logs are kept from others.
+// hold is how long closed and dropped logs are kept from others.
 const hold = 5 * time.Minute
 
 // logged returns a build whose attempt wrote a log and ended with an outcome; it still runs if that is zero.

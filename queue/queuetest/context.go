@@ -126,6 +126,11 @@ func (s *subject) writes(
 			_, err := s.ClosedLogs(ctx, 10, time.Hour, s.now)
 			return err
 		},
+		"DroppedLogs": func(ctx context.Context) error {
+			_, err := s.DroppedLogs(ctx, 10, time.Hour, s.now)
+			return err
+		},
+		"ForgetLogs":      func(ctx context.Context) error { return s.ForgetLogs(ctx, []queue.AttemptID{running}) },
 		"ArchiveLog":      func(ctx context.Context) error { return s.ArchiveLog(ctx, running) },
 		"ReleaseArtifact": func(ctx context.Context) error { return s.ReleaseArtifact(ctx, running, "name", s.now) },
 		"CommitArtifact": func(ctx context.Context) error {

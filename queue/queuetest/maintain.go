@@ -14,7 +14,7 @@ func idle(m queue.Maintained) bool {
 			return false
 		}
 	}
-	return len(m.Heads)+len(m.Archived) == 0
+	return len(m.Heads) == 0
 }
 
 var maintainCases = []testCase{

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		{"Stats", statsCases},
 		{"Explain", explainCases},
 		{"Retention", retentionCases},
+		{"Dropped", droppedCases},
 		{"Table", tableCases()},
 		{"Concurrency", concurrencyCases},
 		{"Race", raceCases},

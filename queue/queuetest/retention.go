@@ -36,7 +36,7 @@ var retentionCases = []testCase{
 			s.pass(time.Hour - 30*time.Second)
 			stay := append(slices.Clone(lasting), younger)
 			s.unchanged("deleting others", func() {
-				if done := s.retain(); done.Deleted != 3 || len(done.Archived) != 0 {
+				if done := s.retain(); done.Deleted != 3 {
 					s.Errorf("Maintain did %+v, want three builds deleted", done)
 				}
 			}, stay[1:]...) // of the first the offer ran out
@@ -101,30 +101,6 @@ var retentionCases = []testCase{
 		},
 	},
 	{
-		"Archived",
-		"Maintain returns the logs of deleted builds that lie in the archive.",
-		func(s *subject) {
-			b, first := s.logged("first", queue.Lost)
-			s.pass(backoff.Base)
-			s.maintain(s.rules())
-			second := s.running(b, s.worker())
-			s.append(second, 0, "second!")
-			s.ends(report(second, queue.Succeeded), queue.Succeeded)
-			other, third := s.logged("third", queue.Failed)
-			s.logged("stays here", queue.Failed)
-			for _, id := range []queue.AttemptID{first, third} {
-				s.must(s.ArchiveLog(s.ctx, id))
-			}
-			s.pass(retention)
-			done := s.retain()
-			s.wantClosed(done.Archived,
-				queue.ClosedLog{AttemptID: first, Project: b.Project, Length: 5}, queue.ClosedLog{AttemptID: third, Project: other.Project, Length: 5})
-			if done.Deleted != 3 {
-				s.Errorf("Maintain deleted %d builds, want 3", done.Deleted)
-			}
-		},
-	},
-	{
 		"BeingArchived",
 		"Builds whose log is being archived are left for later.",
 		func(s *subject) {
@@ -137,9 +113,7 @@ var retentionCases = []testCase{
 			}
 			s.must(s.ArchiveLog(s.ctx, id))
 			s.pass(hold + time.Second)
-			done := s.retain()
-			s.wantClosed(done.Archived, queue.ClosedLog{AttemptID: id, Project: b.Project, Length: 4})
-			if done.Deleted != 2 {
+			if done := s.retain(); done.Deleted != 2 {
 				s.Errorf("Maintain deleted %d builds, want 2", done.Deleted)
 			}
 			s.wantNone(b, other)
@@ -179,21 +153,20 @@ var retentionCases = []testCase{
 	},
 	{
 		"Twins",
-		"Maintain may run in many processes at once: each build is deleted once, and its archived log returned once.",
+		"Maintain may run in many processes at once: each build is deleted once, and its archived log dropped once.",
 		func(s *subject) {
 			const n = 40
-			var archived []queue.ClosedLog
+			var archived []queue.DroppedLog
 			for i := range n {
 				b, id := s.logged("text", queue.Failed)
 				if i%2 == 0 {
 					s.must(s.ArchiveLog(s.ctx, id))
-					archived = append(archived, queue.ClosedLog{AttemptID: id, Project: b.Project, Length: 4})
+					archived = append(archived, queue.DroppedLog{AttemptID: id, Project: b.Project})
 				}
 			}
 			s.pass(retention)
 			var mu sync.Mutex
 			var deleted int
-			var got []queue.ClosedLog
 			rules := s.rules()
 			rules.Retention, rules.Limit = retention, 7
 			s.together(func(ctx context.Context, _ int) error {
@@ -204,7 +177,6 @@ var retentionCases = []testCase{
 					}
 					mu.Lock()
 					deleted += done.Deleted
-					got = append(got, done.Archived...)
 					mu.Unlock()
 					if !done.More {
 						return nil
@@ -215,7 +187,7 @@ var retentionCases = []testCase{
 			if deleted += done.Deleted; deleted != n {
 				s.Errorf("%d builds were deleted, want %d", deleted, n)
 			}
-			s.wantClosed(append(got, done.Archived...), archived...)
+			s.wantDropped(s.dropped(n), archived...)
 			s.wantIDs("list", listed(s.list(queue.Filter{Project: "project", Limit: 100})), nil)
 		},
 	},

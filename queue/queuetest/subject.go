@@ -161,7 +161,6 @@ func (s *subject) maintain(rules queue.Rules) queue.Maintained {
 			*c.n += *counts(&done)[i].n
 		}
 		sum.Heads = append(sum.Heads, done.Heads...)
-		sum.Archived = append(sum.Archived, done.Archived...)
 		if !done.More {
 			return sum
 		}

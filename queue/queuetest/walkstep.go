@@ -139,11 +139,16 @@ func (w *walk) resume() {
 	}
 }
 
-// archiveStep takes a few logs into the archive, whoever wrote them.
+// archiveStep takes a few logs into the archive, whoever wrote them, and a few of deleted builds out of it.
 func (w *walk) archiveStep(gene) step {
 	return step{name: "archive logs", do: func() {
 		for _, l := range w.closed(2) {
 			w.must(w.ArchiveLog(w.ctx, l.AttemptID))
+		}
+		for _, l := range w.dropped(2) {
+			_, err := w.Get(w.ctx, l.Project, l.Build)
+			w.wantErr(err, queue.ErrNotFound)
+			w.must(w.ForgetLogs(w.ctx, []queue.AttemptID{l.AttemptID}))
 		}
 	}}
 }

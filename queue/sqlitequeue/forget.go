@@ -73,10 +73,12 @@ FROM {schema}build AS b WHERE b.finished_at <= ?1
 	AND NOT EXISTS (SELECT 1 FROM {schema}log_head AS h WHERE h.build_id = b.id AND h.archiving_until > ?2)
 ORDER BY b.finished_at LIMIT +?3`)
 
-	archivedSQL = statement(`
-SELECT h.build_id, h.epoch, b.project, h.length FROM json_each(?1) AS i
+	dropLogsSQL = statement(`
+INSERT INTO {schema}log_drop (build_id, epoch, project)
+SELECT h.build_id, h.epoch, b.project FROM json_each(?1) AS i
 CROSS JOIN {schema}build AS b ON b.id = unhex(i.value, '-')
-CROSS JOIN {schema}log_head AS h ON h.build_id = b.id WHERE h.archived = 1`)
+CROSS JOIN {schema}log_head AS h ON h.build_id = b.id WHERE h.archived = 1 OR h.archiving_until IS NOT NULL
+ON CONFLICT DO NOTHING`)
 
 	// deletes are in an order that holds with foreign keys and does without.
 	deletes = []string{
@@ -114,16 +116,7 @@ func (r *round) retire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.each(ctx, func(rows *sql.Rows) error {
-		var l queue.ClosedLog
-		err := rows.Scan(scanID(&l.Build), &l.Epoch, &l.Project, &l.Length)
-		r.done.Archived = append(r.done.Archived, l)
-		return err
-	}, archivedSQL, arg)
-	if err != nil {
-		return err
-	}
-	for _, query := range deletes {
+	for _, query := range append([]string{dropLogsSQL}, deletes...) {
 		if _, err := r.exec(ctx, query, arg); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package sqlitequeue
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 	"time"
 
@@ -126,53 +125,4 @@ func (b *Backend) ReadLog(
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
 	return b.reader.ReadLog(ctx, project, id, offset, limit)
-}
-
-var (
-	closedLogsSQL = statement(`
-UPDATE {schema}log_head SET archiving_until = ?1 + ?2
-WHERE (build_id, epoch) IN (
-	SELECT l.build_id, l.epoch FROM {schema}log_head AS l
-	WHERE l.closed = 1 AND l.archived = 0 AND l.length > 0 AND (l.archiving_until IS NULL OR l.archiving_until <= ?1)
-	ORDER BY l.build_id, l.epoch LIMIT +?3)
-RETURNING build_id, epoch, length, (SELECT b.project FROM {schema}build AS b WHERE b.id = build_id)`)
-
-	// A log that was never written to may have no head.
-	archiveLogSQL = statement(`
-INSERT INTO {schema}log_head (build_id, epoch, length, closed, archived)
-SELECT a.build_id, a.epoch, 0, 1, 1 FROM {schema}attempt AS a WHERE a.build_id = ?1 AND a.epoch = ?2
-ON CONFLICT (build_id, epoch) DO UPDATE SET archived = 1, archiving_until = NULL`)
-
-	dropChunksSQL = statement(`DELETE FROM {schema}log_chunk WHERE build_id = ?1 AND epoch = ?2`)
-)
-
-// ClosedLogs implements [queue.Logs].
-func (b *Backend) ClosedLogs(ctx context.Context, limit int, hold time.Duration, now time.Time) (logs []queue.ClosedLog, err error) {
-	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		return c.each(ctx, func(rows *sql.Rows) error {
-			var l queue.ClosedLog
-			err := rows.Scan(scanID(&l.Build), &l.Epoch, &l.Length, &l.Project)
-			logs = append(logs, l)
-			return err
-		}, closedLogsSQL, c.now, hold.Microseconds(), limit)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return logs, nil
-}
-
-// ArchiveLog implements [queue.Logs].
-func (b *Backend) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
-	return b.change(ctx, time.Time{}, func(ctx context.Context, c *change) error {
-		noted, err := c.exec(ctx, archiveLogSQL, id.Build[:], id.Epoch)
-		if err == nil && noted == 0 {
-			err = fmt.Errorf("closed log of attempt %d of build %v: %w", id.Epoch, id.Build, queue.ErrNotFound)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = c.exec(ctx, dropChunksSQL, id.Build[:], id.Epoch)
-		return err
-	})
 }

@@ -141,6 +141,17 @@ ALTER TABLE {schema}log_head
 
 CREATE INDEX log_head_closed ON {schema}log_head (build_id, epoch) WHERE closed AND NOT archived AND length > 0;
 
+-- Logs of deleted builds that the archive has, or may have, and until when one process has each to itself to remove it from there.
+CREATE TABLE {schema}log_drop (
+	build_id uuid NOT NULL,
+	epoch bigint NOT NULL,
+	project text NOT NULL,
+	taken_until timestamptz NOT NULL DEFAULT '-infinity',
+	PRIMARY KEY (build_id, epoch)
+);
+
+CREATE INDEX log_drop_free ON {schema}log_drop (taken_until, build_id, epoch);
+
 -- charged says that the size is in artifact_bytes of the project. It is not if a program of version 1 makes the row from now on.
 ALTER TABLE {schema}artifact ADD COLUMN charged boolean NOT NULL DEFAULT true;
 ALTER TABLE {schema}artifact ALTER COLUMN charged SET DEFAULT false;

@@ -137,5 +137,16 @@ ALTER TABLE {schema}log_head ADD COLUMN archiving_until INTEGER;
 
 CREATE INDEX {schema}log_head_closed ON {schema}log_head (build_id, epoch) WHERE closed = 1 AND archived = 0 AND length > 0;
 
+-- Logs of deleted builds that the archive has, or may have, and until when one process has each to itself to remove it from there.
+CREATE TABLE {schema}log_drop (
+	build_id    BLOB NOT NULL CHECK (length(build_id) = 16),
+	epoch       INTEGER NOT NULL,
+	project     TEXT NOT NULL,
+	taken_until INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (build_id, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX {schema}log_drop_free ON {schema}log_drop (taken_until, build_id, epoch);
+
 -- Reservations, of which those of ended attempts are taken back.
 CREATE INDEX {schema}artifact_reserved ON {schema}artifact (created_at) WHERE committed = 0;
