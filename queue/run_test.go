@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -399,103 +397,5 @@ func TestRunSaysWhatIsServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		within(t, 21*time.Second, "the class of a lost session was not served", func() bool { return served() == "map[2:true 3:true]" })
-	})
-}
-
-// A shelf is an archive of logs.
-type shelf struct {
-	mu      sync.Mutex
-	objects map[queue.AttemptID][]byte
-	broken  error
-}
-
-func (s *shelf) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken = err
-}
-
-func (s *shelf) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.objects)
-}
-
-func (s *shelf) Put(_ context.Context, _ string, id queue.AttemptID, object io.Reader, size int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	data, err := io.ReadAll(object)
-	if err != nil || s.broken != nil || int64(len(data)) != size {
-		return fmt.Errorf("%d bytes of %d: %w, %w", len(data), size, err, s.broken)
-	}
-	s.objects[id] = data
-	return nil
-}
-
-func (s *shelf) Open(_ context.Context, _ string, id queue.AttemptID, offset, length int64) (io.ReadCloser, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	data, ok := s.objects[id]
-	if !ok {
-		return nil, fs.ErrNotExist
-	}
-	return io.NopCloser(io.NewSectionReader(bytes.NewReader(data), offset, length)), nil
-}
-
-func (s *shelf) Delete(_ context.Context, _ string, id queue.AttemptID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken != nil {
-		return s.broken
-	}
-	delete(s.objects, id)
-	return nil
-}
-
-// Logs of ended attempts go to the archive, are read from there as before, and are removed with their builds, however often the
-// archive fails.
-func TestRunArchivesLogs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		archive := &shelf{objects: make(map[queue.AttemptID][]byte)}
-		f := newFleet(t, memqueue.New(), &queue.Options{Archive: archive, Retention: time.Hour, Logger: slog.New(slog.DiscardHandler)})
-		f.submit(40, queue.Params{})
-		s := f.session("worker", nil)
-		offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 40}})
-		if err != nil || len(offers) != 40 {
-			t.Fatalf("Claim = %d offers, %v", len(offers), err)
-		}
-		text := []byte("one\ntwo\nthree\n")
-		for _, o := range offers {
-			if err := f.Accept(t.Context(), s, o.AttemptID, queue.Digest{}); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.AppendLog(t.Context(), queue.LogChunk{AttemptID: o.AttemptID, Data: text}); err != nil {
-				t.Fatal(err)
-			}
-			end := queue.Completion{AttemptID: o.AttemptID, Outcome: queue.Succeeded, LogLength: int64(len(text))}
-			if _, err := f.Finish(t.Context(), end); err != nil {
-				t.Fatal(err)
-			}
-		}
-		archive.fail(errBroken)
-		keepGoing(t, f.Queue)
-		time.AfterFunc(time.Minute, func() { archive.fail(nil) })
-		within(t, 10*time.Minute, "all logs were in the archive", func() bool { return archive.count() == 40 })
-		for _, o := range offers {
-			page, err := f.ReadLog(t.Context(), "project", o.AttemptID, 4, 5)
-			if err != nil || string(page.Data) != "two\nt" || page.Length != int64(len(text)) {
-				t.Fatalf("page is %+v, %v", page, err)
-			}
-			if at, err := f.FindLine(t.Context(), "project", o.AttemptID, 3); err != nil || at != 8 {
-				t.Fatalf("line 3 is at %d, %v", at, err)
-			}
-		}
-		time.AfterFunc(time.Hour-10*time.Minute, func() { archive.fail(errBroken) })
-		time.AfterFunc(time.Hour+10*time.Minute, func() { archive.fail(nil) })
-		within(t, time.Hour, "the builds were deleted", func() bool {
-			builds, err := f.List(t.Context(), queue.Filter{Project: "project"})
-			return err == nil && len(builds) == 0
-		})
-		within(t, time.Hour, "their logs were removed from the archive", func() bool { return archive.count() == 0 })
 	})
 }

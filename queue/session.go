@@ -116,8 +116,9 @@ const keepKeys = 24 * time.Hour
 
 // Maintain does what is due: builds whose class is new, whose time has come or whose back-off is over are queued or left to be admitted,
 // those past a deadline end, leases of lost sessions are swept, what is old is deleted. [Queue.Run] calls it; it is here for whoever
-// drives a queue by hand. Any number of processes may call it. It sweeps leases only if this process has been alive, by its [Queue.Beat], for a full [Options.Grace], so that nobody's builds are
-// taken away after an outage of the database that kept everybody from reporting. With an error it returns what was done nevertheless.
+// drives a queue by hand. Any number of processes may call it. It sweeps leases only if this process has been alive, by its
+// [Queue.Beat], for a full [Options.Grace], so that nobody's builds are taken away after an outage of the database that kept everybody
+// from reporting. With an error it returns what was done nevertheless.
 func (q *Queue) Maintain(ctx context.Context) (Maintained, error) {
 	rules := Rules{
 		Controller: q.controller, Grace: q.opts.Grace, Avoid: q.opts.Avoid,
