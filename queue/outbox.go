@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -46,5 +47,46 @@ func (o *outbox) take() Hint {
 	defer o.mu.Unlock()
 	h := o.pending
 	o.pending = Hint{}
+	return h
+}
+
+// unsaidFor is how long after the last change in a caller's transaction it is remembered. Of transactions that take longer the others
+// learn by their polls.
+const unsaidFor = time.Minute
+
+// Unsaid is what follows from changes in transactions of callers, which alone know when, and whether, they are committed.
+type unsaid struct {
+	mu      sync.Mutex
+	hint    Hint
+	changes int
+	last    time.Time
+}
+
+// add remembers what follows from a change.
+func (u *unsaid) add(h Hint) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	if now.Sub(u.last) > unsaidFor {
+		u.hint, u.changes = Hint{}, 0
+	}
+	u.hint.add(h)
+	u.changes++
+	u.last = now
+}
+
+// take returns a hint for a transaction that was committed: that of all changes that nobody has said yet, since nobody knows which of
+// them are its own. They are forgotten when there were as many commits.
+func (u *unsaid) take() Hint {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.changes == 0 {
+		return Hint{Waiting: true, Any: true}
+	}
+	h := u.hint
+	h.Heads, h.Changed = slices.Clone(h.Heads), slices.Clone(h.Changed)
+	if u.changes--; u.changes == 0 {
+		u.hint = Hint{}
+	}
 	return h
 }

@@ -105,6 +105,8 @@ type Queue struct {
 	listeners  listeners
 	watchers   watchers
 	outbox     outbox
+	unsaid     unsaid
+	submits    submits
 }
 
 // Bells call for chores of Run.
@@ -114,7 +116,7 @@ type bells struct {
 
 // New returns a queue on a backend. A nil o means the defaults.
 func New(b Backend, o *Options) *Queue {
-	return &Queue{
+	q := &Queue{
 		backend:    b,
 		opts:       o.withDefaults(),
 		controller: NewID(),
@@ -124,6 +126,8 @@ func New(b Backend, o *Options) *Queue {
 		},
 		outbox: outbox{bell: newBell()},
 	}
+	q.submits.store = q.store
+	return q
 }
 
 // Backend returns the backend that q was made with.
@@ -131,53 +135,6 @@ func (q *Queue) Backend() Backend { return q.backend }
 
 // Options returns the options in force, defaults filled in.
 func (q *Queue) Options() Options { return q.opts }
-
-// Submit adds a build and returns its id. When it returns nil, the build is stored and will be given to a worker. An id that is not
-// params.ID, if that was given, is of an earlier build with the same idempotency key.
-//
-// Errors: [ErrInvalid]; [ErrConflict] if params.ID is taken, or if the idempotency key was used for a build that differs. So a submit
-// whose outcome was not learned can be made again with the same id or, better, the same key.
-func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
-	ids, err := q.SubmitMany(ctx, []Params{params})
-	if err != nil {
-		return ID{}, err
-	}
-	return ids[0], nil
-}
-
-// SubmitMany adds builds, all or none, and returns their ids in the order of params. At most [MaxBatch] at once.
-func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
-	var done []Submitted
-	ids, err := q.SubmitBy(params, func(builds []NewBuild) (_ []Submitted, err error) {
-		done, err = q.backend.Submit(ctx, builds, time.Time{})
-		return done, err
-	})
-	if err == nil && len(ids) > 0 {
-		q.tell(submitted(done))
-	}
-	return ids, err
-}
-
-// SubmitBy prepares builds as [Queue.Prepare] does, has insert store them, all or none, and returns their ids in the order of params.
-// It is for backends that submit in a caller's own transaction. Without params, insert is not called. Errors are [*Error].
-func (q *Queue) SubmitBy(params []Params, insert func([]NewBuild) ([]Submitted, error)) ([]ID, error) {
-	builds, err := q.Prepare(params...)
-	if err != nil {
-		return nil, wrap("submit", ID{}, err)
-	}
-	if len(builds) == 0 {
-		return nil, nil
-	}
-	done, err := insert(builds)
-	if err != nil {
-		return nil, wrap("submit", builds[0].ID, err)
-	}
-	ids := make([]ID, len(done))
-	for i := range done {
-		ids[i] = done[i].ID
-	}
-	return ids, nil
-}
 
 // Cancel ends a build: at once if nothing runs yet, else by telling its worker, in which case the build is [Cancelling] until the
 // worker reports. It returns the state after the call. Canceling again is not an error. The reason is shown to people; one line of

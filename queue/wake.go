@@ -6,8 +6,9 @@ import (
 )
 
 // Wake hints that there may be something to claim, to admit, or to cancel. [Queue.Submit] and its like do so by themselves; a service
-// that submitted in its own transaction may call Wake after its commit, to save the wait for the next poll.
-func (q *Queue) Wake() { q.tell(Hint{Waiting: true, Any: true}) }
+// that submitted or finished in its own transaction may call Wake once after its commit, to save the wait for the next poll. What that has
+// changed q knows, if it was made by q; else it looks for everything.
+func (q *Queue) Wake() { q.tell(q.unsaid.take()) }
 
 // A Purpose is what somebody waits for.
 type Purpose uint8
