@@ -8,17 +8,24 @@ import (
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 )
 
-// manyColumns returns the arguments of submitManySQL.
-func manyColumns(rows []newRow, now time.Time) []any {
-	return []any{
-		present(now),
+// kindColumns returns the arguments of gateSQL.
+func (r *newRows) kindColumns() []any {
+	projects, pools, labels := make([]string, len(r.kinds)), make([]string, len(r.kinds)), make([]string, len(r.kinds))
+	for i, k := range r.kinds {
+		projects[i], pools[i], labels[i] = k.project, k.pool, k.labels
+	}
+	return []any{projects, pools, labels}
+}
+
+// columns returns the arguments of submitManySQL.
+func (r *newRows) columns(now time.Time) []any {
+	rows := r.rows
+	return append(append([]any{present(now)}, r.kindColumns()...),
 		column(rows, func(r *newRow) pgtype.UUID { return uuid(r.ID) }),
+		column(rows, func(r *newRow) int32 { return int32(r.kind) + 1 }),
 		column(rows, func(r *newRow) string { return r.Project }),
 		column(rows, func(r *newRow) string { return r.Pool }),
 		column(rows, func(r *newRow) string { return r.labels }),
-		column(rows, func(r *newRow) int32 { return int32(r.class) }),
-		column(rows, func(r *newRow) int16 { return int16(r.state) }),
-		column(rows, func(r *newRow) int64 { return r.rank }),
 		column(rows, func(r *newRow) []byte { return append([]byte{}, r.Spec...) }),
 		column(rows, func(r *newRow) int64 { return r.RunTimeout.Microseconds() }),
 		column(rows, func(r *newRow) int32 { return int32(r.MaxAttempts) }),
@@ -37,7 +44,6 @@ func manyColumns(rows []newRow, now time.Time) []any {
 			return r.Source.Size
 		}),
 		rare(rows, func(r *newRow) int64 { return r.QueueTimeout.Microseconds() }),
-		rare(rows, func(r *newRow) int64 { return r.since(r.ends) }),
 		rare(rows, func(r *newRow) bool { return r.RetryFailed }),
 		rare(rows, func(r *newRow) int16 { return int16(r.Priority) }),
 		rare(rows, func(r *newRow) string { return r.ConcurrencyKey }),
@@ -50,16 +56,13 @@ func manyColumns(rows []newRow, now time.Time) []any {
 		}),
 		rare(rows, func(r *newRow) string { return sqlqueue.FormatMetadata(r.Metadata) }),
 		rare(rows, func(r *newRow) pgtype.UUID { return pgtype.UUID{Bytes: r.RetryOf, Valid: !r.RetryOf.IsZero()} }),
-		rare(rows, func(r *newRow) int64 { return r.since(r.later) }),
-	}
-}
-
-// since returns how many microseconds after the insert a time is; zero for none.
-func (r *newRow) since(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Sub(r.now).Microseconds()
+		rare(rows, func(r *newRow) int64 {
+			if r.NotBefore.IsZero() {
+				return 0
+			}
+			return r.NotBefore.UnixMicro()
+		}),
+	)
 }
 
 func column[T any](rows []newRow, value func(*newRow) T) []T {
@@ -91,7 +94,8 @@ func rareBytes(rows []newRow, value func(*newRow) []byte) [][]byte {
 }
 
 // perProject counts builds.
-func perProject(rows []newRow) (projects []string, counts []int64) {
+func (r *newRows) perProject() (projects []string, counts []int64) {
+	rows := r.rows
 	for i := range rows { // which are in order of project
 		if i == 0 || rows[i].Project != rows[i-1].Project {
 			projects, counts = append(projects, rows[i].Project), append(counts, 0)

@@ -60,11 +60,13 @@ func (b *Backend) copyIn(ctx context.Context, tx pgx.Tx, builds []queue.NewBuild
 		return nil, fmt.Errorf("%w: idempotency key must be empty in a copy", queue.ErrInvalid)
 	}
 	var now time.Time
-	g, err := b.gates(ctx, pgxRunner{tx}, builds, now)
+	all := rowsOf(builds)
+	g, err := b.gates(ctx, pgxRunner{tx}, all, now)
 	if err != nil {
 		return nil, err
 	}
-	rows := g.rows(builds)
+	all.place(g)
+	rows := all.rows
 	columns := copyColumns(rows)
 	names := make([]string, len(columns))
 	for i, c := range columns {
@@ -80,11 +82,11 @@ func (b *Backend) copyIn(ctx context.Context, tx pgx.Tx, builds []queue.NewBuild
 	if err != nil {
 		return nil, taken(err)
 	}
-	projects, counts := perProject(rows)
+	projects, counts := all.perProject()
 	if _, err := tx.Exec(ctx, b.sql.count, present(g.now), projects, counts); err != nil {
 		return nil, err
 	}
-	return submitted(rows), nil
+	return all.submitted(), nil
 }
 
 // A copyColumn is a column of build that COPY fills in.

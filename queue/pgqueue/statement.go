@@ -47,7 +47,7 @@ func expand(names sqlqueue.Names) statements {
 	both := func(sql string) statement { return bothForms(x(sql)) }
 	return statements{
 		gates: both(gatesSQL), submitOne: both(submitOne("")), submitOneKeyed: both(submitOne(ifNew)),
-		submitPlain: both(submitPlainSQL), submitKeyed: both(submitKeyedSQL), known: both(knownSQL), count: x(countSQL),
+		submitPlain: both(submitPlain()), submitKeyed: both(submitKeyed()), known: both(knownSQL), count: x(countSQL),
 		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		lockEnding: x(lockEndingSQL), finish: x(finishSQL), finished: x(finishedSQL),

@@ -19,7 +19,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// submitOneSQL inserts a build. It finds out by itself what gatesSQL tells for several, and decides as gates.row does: one statement is
+// submitOneSQL inserts a build. It finds out by itself what gateSQL tells for several, and decides as newRow.place does: one statement is
 // what most submits are made of. Its last argument bounds the wait for whoever is inserting the same id or key; it is null in a caller's
 // transaction, which would go on with that limit.
 const submitOneSQL = `
@@ -50,9 +50,15 @@ const ifNew = `
 	ON CONFLICT (project, idem_key) WHERE idem_key IS NOT NULL DO NOTHING`
 
 // submitOne returns submitOneSQL with ifNew, or nothing, in its place.
-func submitOne(onConflict string) string {
-	step := strconv.FormatInt(queue.PriorityStep.Microseconds(), 10)
-	return strings.NewReplacer("{new}", onConflict, "{step}", step).Replace(submitOneSQL)
+func submitOne(onConflict string) string { return fill(submitOneSQL, map[string]string{"new": onConflict}) }
+
+// fill puts parts in their places in a statement, besides what a step of priority is worth.
+func fill(sql string, parts map[string]string) string {
+	parts["step"] = strconv.FormatInt(queue.PriorityStep.Microseconds(), 10)
+	for name, part := range parts {
+		sql = strings.ReplaceAll(sql, "{"+name+"}", part)
+	}
+	return sql
 }
 
 // oneColumns returns the arguments of submitOneSQL but for the last, in forms that every driver takes.
@@ -91,40 +97,62 @@ func nonEmpty(s string) *string {
 	return &s
 }
 
-// submitManySQL inserts builds of which Go has decided where they go. The arrays of what few builds have may be empty: what an array has no
-// element for is null.
+// submitManySQL inserts builds, after one look at the gates of all of them, and returns those as gatesSQL does, from which Go tells what
+// became of each. The arrays of what few builds have may be empty: what an array has no element for is null. Times are microseconds since
+// 1970, since arithmetic with others takes longer.
 const submitManySQL = `
+WITH ` + gateSQL + `, gates AS MATERIALIZED (
+	SELECT (extract(epoch FROM {now}) * 1000000)::bigint AS now, array_agg(g.class_id ORDER BY g.place) AS classes,
+		array_agg(g.gated ORDER BY g.place) AS gated
+	FROM gate g
+), added AS (
 	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, run_timeout, max_attempts, backoff_base, backoff_max,
 		created_at, source_digest, source_size, queue_timeout, expires_at, retry_failed, priority, limit_key, idem_key, idem_hash, metadata,
 		retry_of, scheduled_at, not_before)
-	SELECT i.id, i.project, i.pool, i.labels, nullif(i.class_id, -1), i.state, i.rank, nullif(i.spec, ''), i.run_timeout, i.max_attempts,
+	SELECT i.id, i.project, i.pool, i.labels, CASE WHEN n.class_id > 0 OR n.gated OR n.begin > g.now THEN n.class_id END,
+		CASE WHEN n.class_id = 0 OR n.gated OR n.begin > g.now THEN {held} ELSE {queued} END,
+		n.begin - coalesce(i.priority, 0)::bigint * {step}, nullif(i.spec, ''), i.run_timeout, i.max_attempts,
 		i.backoff_base, i.backoff_max, {now}, nullif(i.source_digest, ''), CASE WHEN i.source_digest <> '' THEN i.source_size END,
-		nullif(i.queue_timeout, 0), CASE WHEN i.queue_timeout > 0 THEN {now} + i.expires_in * interval '1 microsecond' END,
+		nullif(i.queue_timeout, 0), CASE WHEN i.queue_timeout > 0 THEN {now} + (n.begin - g.now + i.queue_timeout) * interval '1 microsecond' END,
 		coalesce(i.retry_failed, false), coalesce(i.priority, 0), coalesce(i.limit_key, ''), nullif(i.idem_key, ''), nullif(i.idem_hash, ''),
-		nullif(i.metadata, ''), nullif(i.retry_of, '00000000-0000-0000-0000-000000000000'), {now} + nullif(i.later_by, 0) * interval '1 microsecond',
-		{now} + nullif(i.later_by, 0) * interval '1 microsecond'
-	FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::smallint[], $8::bigint[], $9::bytea[], $10::bigint[],
-			$11::int[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bigint[], $16::bigint[], $17::bigint[], $18::boolean[],
-			$19::smallint[], $20::text[], $21::text[], $22::bytea[], $23::text[], $24::uuid[], $25::bigint[])
-		AS i(id, project, pool, labels, class_id, state, rank, spec, run_timeout, max_attempts, backoff_base, backoff_max, source_digest,
-			source_size, queue_timeout, expires_in, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of, later_by)`
-
-// submitPlainSQL knows how many builds of each project there are, because it inserts all of them or fails.
-const submitPlainSQL = `
-WITH counted AS (
-	INSERT INTO {schema}stat_delta (project, day, submitted)
-	SELECT n.project, ({now} AT TIME ZONE 'UTC')::date, n.builds FROM unnest($26::text[], $27::bigint[]) AS n(project, builds)
-)` + submitManySQL
-
-// submitKeyedSQL returns those that it has inserted: the rest have keys that are known.
-const submitKeyedSQL = `
-WITH added AS (` + submitManySQL + ifNew + `
-	RETURNING id, project
+		nullif(i.metadata, ''), nullif(i.retry_of, '00000000-0000-0000-0000-000000000000'),
+		CASE WHEN n.begin > g.now THEN {now} + (n.begin - g.now) * interval '1 microsecond' END,
+		CASE WHEN n.begin > g.now THEN {now} + (n.begin - g.now) * interval '1 microsecond' END
+	FROM gates g CROSS JOIN unnest($5::uuid[], $6::int[], $7::text[], $8::text[], $9::text[], $10::bytea[], $11::bigint[], $12::int[],
+			$13::bigint[], $14::bigint[], $15::bytea[], $16::bigint[], $17::bigint[], $18::boolean[], $19::smallint[], $20::text[],
+			$21::text[], $22::bytea[], $23::text[], $24::uuid[], $25::bigint[])
+		AS i(id, kind, project, pool, labels, spec, run_timeout, max_attempts, backoff_base, backoff_max, source_digest,
+			source_size, queue_timeout, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of, not_before)
+	CROSS JOIN LATERAL (
+		SELECT g.classes[i.kind] AS class_id, g.gated[i.kind] OR coalesce(i.limit_key, '') <> '' AS gated,
+			greatest(g.now, coalesce(i.not_before, 0)) AS begin) n{new}
 ), counted AS (
-	INSERT INTO {schema}stat_delta (project, day, submitted)
-	SELECT project, ({now} AT TIME ZONE 'UTC')::date, count(*) FROM added GROUP BY project
+	INSERT INTO {schema}stat_delta (project, day, submitted) SELECT {count}
 )
-SELECT id::text FROM added`
+SELECT g.place, g.class_id, g.gated, a.now{id} FROM gates a CROSS JOIN gate g{rest}`
+
+// submitPlain returns submitManySQL for builds without keys: all of them are inserted, or it fails, so that how many there are of each project
+// is known.
+func submitPlain() string {
+	return fill(submitManySQL, map[string]string{
+		"new": "", "id": "", "rest": "",
+		"count": `n.project, ({now} AT TIME ZONE 'UTC')::date, n.builds FROM unnest($26::text[], $27::bigint[]) AS n(project, builds)`,
+	})
+}
+
+// submitKeyed returns submitManySQL for builds of which some have keys. It returns those that were inserted as well: the rest have keys that
+// are known.
+func submitKeyed() string {
+	return fill(submitManySQL, map[string]string{
+		"new": ifNew + `
+	RETURNING id, project`,
+		"count": `project, ({now} AT TIME ZONE 'UTC')::date, count(*) FROM added GROUP BY project`,
+		"id":    `, NULL::text`,
+		"rest": `
+UNION ALL
+SELECT 0, 0, false, 0, a.id::text FROM added a`,
+	})
+}
 
 // knownSQL returns the builds that have keys: by a statement of its own, to see what was committed while the insert waited for it.
 const knownSQL = `
@@ -204,17 +232,14 @@ func (b *Backend) submitOne(
 
 // submitPlain inserts builds without keys.
 func (b *Backend) submitPlain(ctx context.Context, on runner, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
-	g, err := b.gates(ctx, on, builds, now)
-	if err != nil {
-		return nil, err
-	}
-	rows := g.rows(builds)
-	args := manyColumns(rows, g.now)
-	projects, counts := perProject(rows)
-	if err := on.run(ctx, b.sql.submitPlain, append(args, projects, counts), noRows); err != nil {
+	rows := rowsOf(builds)
+	g := &gates{gate: make([]gate, len(rows.kinds))}
+	projects, counts := rows.perProject()
+	if err := on.run(ctx, b.sql.submitPlain, append(rows.columns(now), projects, counts), g.scan); err != nil {
 		return nil, taken(err)
 	}
-	return submitted(rows), nil
+	rows.place(g)
+	return rows.submitted(), nil
 }
 
 // submitKeys inserts those builds whose keys are not known.
@@ -258,25 +283,34 @@ func (b *Backend) insertNew(
 		}
 		return err
 	}
-	g, err := b.gates(ctx, on, builds, now)
-	if err != nil {
-		return err
-	}
-	rows := make(map[queue.ID]newRow, len(builds))
-	sorted := g.rows(builds)
-	for _, r := range sorted {
-		rows[r.ID] = r
-	}
-	err = on.run(ctx, b.sql.submitKeyed, manyColumns(sorted, g.now), func(scan scanner) error {
-		var id queue.ID
-		if err := scan((*idText)(&id)); err != nil {
+	rows := rowsOf(builds)
+	g := &gates{gate: make([]gate, len(rows.kinds))}
+	added := make(map[queue.ID]bool, len(builds))
+	err := on.run(ctx, b.sql.submitKeyed, rows.columns(now), func(scan scanner) error {
+		var place int
+		var read gate
+		var now int64
+		var id *idText
+		if err := scan(&place, &read.class, &read.gated, &now, &id); err != nil {
 			return err
 		}
-		r := rows[id]
-		placed[id] = r.submitted()
+		if id != nil {
+			added[queue.ID(*id)] = true
+		} else {
+			g.set(place, read, now)
+		}
 		return nil
 	})
-	return taken(err)
+	if err != nil {
+		return taken(err)
+	}
+	rows.place(g)
+	for i := range rows.rows {
+		if r := &rows.rows[i]; added[r.ID] {
+			placed[r.ID] = r.submitted()
+		}
+	}
+	return nil
 }
 
 // findKnown finds the builds that were submitted with the keys of these before, and notes them.
