@@ -76,14 +76,28 @@ func (q *Queue) Finish(ctx context.Context, end Completion) (State, error) {
 //
 // Errors: [ErrInvalid], by which nothing was finished.
 func (q *Queue) FinishMany(ctx context.Context, ends []Completion) ([]Finished, error) {
-	return q.FinishBy(ends, func(ends []Completion, avoid time.Duration) ([]Finished, error) {
+	done, err := q.finishBy(ends, func(ends []Completion, avoid time.Duration) ([]Finished, error) {
 		return q.backend.Finish(ctx, ends, avoid, time.Time{})
 	})
+	if err == nil && len(done) > 0 {
+		q.ended(done)
+	}
+	return done, err
 }
 
 // FinishBy checks completions as [Queue.FinishMany] does and has finish store them. It is for backends that finish in a caller's own
-// transaction. Without ends, finish is not called. Errors are [*Error].
+// transaction, after which the caller says so by [Queue.Wake]. Without ends, finish is not called. Errors are [*Error].
 func (q *Queue) FinishBy(ends []Completion, finish func([]Completion, time.Duration) ([]Finished, error)) ([]Finished, error) {
+	done, err := q.finishBy(ends, finish)
+	if err == nil && len(done) > 0 {
+		h := finished(done)
+		h.Waiting = makesRoom(done)
+		q.unsaid.add(h)
+	}
+	return done, err
+}
+
+func (q *Queue) finishBy(ends []Completion, finish func([]Completion, time.Duration) ([]Finished, error)) ([]Finished, error) {
 	if len(ends) == 0 {
 		return nil, nil
 	}
@@ -98,9 +112,6 @@ func (q *Queue) FinishBy(ends []Completion, finish func([]Completion, time.Durat
 		ends[i].Reason, ends[i].Signal = legible(ends[i].Reason), legible(ends[i].Signal)
 	}
 	done, err := finish(ends, q.opts.Avoid)
-	if err == nil {
-		q.ended(done)
-	}
 	return done, wrap("finish", ends[0].Build, err)
 }
 
@@ -120,10 +131,15 @@ func (q *Queue) ended(done []Finished) {
 	if h.Any {
 		q.floors.drop()
 	}
-	if slices.ContainsFunc(done, func(f Finished) bool { return f.Admitted }) {
+	if makesRoom(done) {
 		q.bells.admit.ring()
 	}
 	q.tell(h)
+}
+
+// makesRoom reports whether others may be admitted now.
+func makesRoom(done []Finished) bool {
+	return slices.ContainsFunc(done, func(f Finished) bool { return f.Admitted })
 }
 
 func (c *Completion) check() error {

@@ -8,7 +8,13 @@ import (
 // Wake hints that there may be something to claim, to admit, or to cancel. [Queue.Submit] and its like do so by themselves; a service
 // that submitted or finished in its own transaction may call Wake once after its commit, to save the wait for the next poll. What that has
 // changed q knows, if it was made by q; else it looks for everything.
-func (q *Queue) Wake() { q.tell(q.unsaid.take()) }
+func (q *Queue) Wake() {
+	h := q.unsaid.take()
+	if h.Any && len(h.Changed) > 0 { // builds are to be attempted again, with the ranks that they had
+		q.floors.drop()
+	}
+	q.tell(h)
+}
 
 // A Purpose is what somebody waits for.
 type Purpose uint8
