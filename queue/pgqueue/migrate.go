@@ -41,10 +41,18 @@ func Migrations() fs.FS {
 // called by any number of processes at once: they take turns. All changes are made in one transaction. A schema that a newer program
 // has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it.
 //
-// Programs of the version before go on beside those of this one, so that a service can be upgraded process by process, but they do not keep
-// to what they do not know: version 1 does not count for statistics and quotas, goes on with a log that was cut, shows nothing of one that
-// is in the archive, and queues a build again whose schedule or back-off is over whatever the limit of its concurrency key. So set limits,
-// and Options.Archive of the queue, when the last of them is gone.
+// Programs of the version before go on beside those of this one, so that a service can be upgraded process by process. Limits of concurrency
+// keys, schedules and back-offs hold for them, too, whatever they finish and queue. The rest they do not know. Version 1
+//
+//   - claims what is queued of pools and projects that are paused;
+//   - queues at once what it submits to a fair pool or for a paused project, until Maintain and Admit hold it;
+//   - does not say what its sessions serve, so that builds that have to be admitted wait for a session of this version;
+//   - ends a build that has failed, even if it is to be attempted again, and knows one back-off for all builds;
+//   - counts nothing for statistics, and what it reserves for artifacts not for quotas;
+//   - goes on with a log that was cut, and shows nothing of one that is in the archive.
+//
+// So pause, make pools fair and set Options.Archive of the queue when the last of them is gone. A schema that was of version 1 once keeps the
+// trigger build_due, for them: it costs a Finish a twenty-fifth of the server's time, others less, and may be dropped then.
 //
 // The database user must own the schema, or, where there is none yet, have the right to create it. Waiting for the turn is bounded by
 // ctx alone; that the table of builds is free is waited for up to [Options].Timeout, because others queue up behind. If the other tables

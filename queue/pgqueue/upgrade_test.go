@@ -1,6 +1,7 @@
 package pgqueue_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
 )
+
+// backoff is how long what is lost waits. Every program queues what has waited, and those of version 1 know nothing of limits.
+const backoff = 2 * time.Millisecond
 
 // A program does what processes with this package do, with the statements of its version.
 type program interface {
@@ -115,7 +119,7 @@ func (p *v1) append(ctx context.Context, id queue.AttemptID, offset int64, data 
 }
 
 func (p *v1) finish(ctx context.Context, id queue.AttemptID, outcome queue.State, length int64) (bool, error) {
-	ids, err := p.ids(ctx, "finish", nil, []int64{0}, 0, []pgtype.UUID{pgID(id.Build)}, []int64{id.Epoch},
+	ids, err := p.ids(ctx, "finish", nil, []int64{backoff.Microseconds()}, 0, []pgtype.UUID{pgID(id.Build)}, []int64{id.Epoch},
 		[]int16{int16(sqlqueue.Stored(outcome))}, []string{""}, []*int64{nil}, []string{""}, []int64{length}, [][]byte{make([]byte, 32)})
 	return len(ids) == 1, err
 }
@@ -128,7 +132,10 @@ type v2 struct {
 }
 
 func (p *v2) submit(ctx context.Context, id queue.ID) error {
-	b := queue.NewBuild{ID: id, Project: "project", Pool: "default", RunTimeout: time.Hour, MaxAttempts: 9, ConcurrencyKey: p.key}
+	b := queue.NewBuild{
+		ID: id, Project: "project", Pool: "default", RunTimeout: time.Hour, MaxAttempts: 9, ConcurrencyKey: p.key,
+		Backoff: queue.Backoff{Base: backoff, Max: backoff},
+	}
 	_, err := p.Submit(ctx, []queue.NewBuild{b}, time.Time{})
 	return err
 }
@@ -140,7 +147,13 @@ func (p *v2) maintain(ctx context.Context) error {
 	if _, err := p.Maintain(ctx, queue.Rules{Limit: 100}, time.Time{}); err != nil {
 		return err
 	}
-	_, err := p.Admit(ctx, queue.Lane{}, 100, time.Time{})
+	if _, err := p.Admit(ctx, queue.Lane{}, 100, time.Time{}); err != nil {
+		return err
+	}
+	limits, err := p.Limits(ctx, "project", "", 1)
+	if err == nil && len(limits) == 1 && limits[0].Used > limits[0].Max {
+		err = fmt.Errorf("%d builds of the key are queued or run, and %d may", limits[0].Used, limits[0].Max)
+	}
 	return err
 }
 
@@ -183,7 +196,8 @@ type upgrade struct {
 	inKey   map[string]int
 	most    map[string]int
 	done    map[queue.ID]queue.AttemptID
-	byOld   int // how many programs of version 1 have finished
+	byOld   int            // how many programs of version 1 have finished
+	first   map[string]int // how many first attempts have ended, by key
 	lost    int
 }
 
@@ -207,8 +221,8 @@ func (u *upgrade) begins(id queue.AttemptID) {
 	}
 }
 
-// ends notes that a worker is done with a build, and says what it shall report: every fifth that may is lost. Those with a key may not:
-// a program of version 1 would queue them again when their time has come, and knows nothing of limits.
+// ends notes that a worker is done with a build, and says what it shall report: of those without a key, and of those with one, every
+// second that ends for the first time is lost.
 func (u *upgrade) ends(id queue.AttemptID) queue.State {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -216,11 +230,16 @@ func (u *upgrade) ends(id queue.AttemptID) queue.State {
 	key := u.key[id.Build]
 	if key != "" {
 		u.inKey[key]--
-	} else if id.Epoch == 1 && (len(u.done)+u.lost)%5 == 0 {
-		u.lost++
-		return queue.Lost
 	}
-	return queue.Succeeded
+	if id.Epoch > 1 {
+		return queue.Succeeded
+	}
+	u.first[key]++
+	if u.first[key]%2 == 0 {
+		return queue.Succeeded
+	}
+	u.lost++
+	return queue.Lost
 }
 
 func (u *upgrade) finished(p program, id queue.AttemptID) {
@@ -334,7 +353,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	db := oldDatabase(t)
 	u := &upgrade{
 		T: t, db: db, key: make(map[queue.ID]string), running: make(map[queue.ID]bool), inKey: make(map[string]int),
-		most: make(map[string]int), done: make(map[queue.ID]queue.AttemptID),
+		most: make(map[string]int), done: make(map[queue.ID]queue.AttemptID), first: make(map[string]int),
 	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
@@ -533,5 +552,144 @@ func TestUpgradeOfEveryState(t *testing.T) {
 	late, err := b.Finish(t.Context(), []queue.Completion{{AttemptID: lost, Outcome: queue.Succeeded}}, 0, time.Time{})
 	if err != nil || len(late) != 1 || late[0].State != queue.Pending {
 		t.Errorf("a second report of an attempt that version 1 has ended: %+v, %v, want the first's result", late, err)
+	}
+}
+
+// TestVersion1QueuesNothingPastAdmission has a program of version 1 come across builds whose time is over, but which have to be admitted.
+func TestVersion1QueuesNothingPastAdmission(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	db := oldDatabase(t)
+	p := old(t, db, "old")
+	b := backend(t, db.Pool, &pgqueue.Options{Schema: db.Schema})
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(b.Migrate(t.Context()))
+	must(b.SetLimit(t.Context(), queue.Limit{Project: "project", Key: "key", Max: 1}))
+	must(b.ChangePool(t.Context(), "fair", queue.PoolChange{Fair: new(true)}))
+	must(b.ChangeProject(t.Context(), "paused", queue.ProjectChange{Paused: new(true)}))
+	submit := func(n queue.NewBuild) queue.ID {
+		t.Helper()
+		n.ID, n.RunTimeout, n.MaxAttempts, n.Project = queue.NewID(), time.Hour, 3, cmp.Or(n.Project, "project")
+		n.Pool = cmp.Or(n.Pool, "default")
+		_, err := b.Submit(t.Context(), []queue.NewBuild{n}, now)
+		must(err)
+		return n.ID
+	}
+	maintain := func(at time.Time) {
+		t.Helper()
+		_, err := b.Maintain(t.Context(), queue.Rules{Limit: 100}, at)
+		must(err)
+	}
+	admit := func(at time.Time) int {
+		t.Helper()
+		done, err := b.Admit(t.Context(), queue.Lane{}, 100, at)
+		must(err)
+		return done.Queued
+	}
+	submit(queue.NewBuild{})
+	submit(queue.NewBuild{Pool: "fair"})
+	maintain(now)
+	must(b.Serve(t.Context(), []queue.ClassID{1, 2}, time.Hour, now))
+
+	// A build of the key that version 1 has claimed and lost gives its room to another.
+	lost := submit(queue.NewBuild{ConcurrencyKey: "key", Priority: 1})
+	admit(now)
+	rows, err := p.rows(t.Context(), "claim", now, []int32{1}, []int64{p.session}, time.Hour.Microseconds(), 100)
+	must(err)
+	if len(rows) != 1 || rows[0][0].([16]byte) != lost {
+		t.Fatalf("version 1 has claimed %v", rows)
+	}
+	_, err = p.rows(t.Context(), "accept", now, []pgtype.UUID{pgID(lost)}, []int64{1}, []int64{p.session}, [][]byte{make([]byte, 32)}, []int64{0})
+	must(err)
+	_, err = p.rows(t.Context(), "finish", now, []int64{time.Minute.Microseconds()}, 0, []pgtype.UUID{pgID(lost)}, []int64{1},
+		[]int16{10}, []string{"gone"}, []*int64{nil}, []string{""}, []int64{0}, [][]byte{nil})
+	must(err)
+	next := submit(queue.NewBuild{ConcurrencyKey: "key"})
+	if n := admit(now); n != 1 {
+		t.Fatalf("%d builds are admitted, want one of the key", n)
+	}
+	soon := now.Add(time.Minute)
+	keyed := submit(queue.NewBuild{ConcurrencyKey: "key", NotBefore: soon})
+	unknown := submit(queue.NewBuild{ConcurrencyKey: "key", NotBefore: soon, Pool: "new"})
+	plainUnknown := submit(queue.NewBuild{NotBefore: soon, Pool: "new"})
+	fair := submit(queue.NewBuild{NotBefore: soon, Pool: "fair", Priority: 2})
+	paused := submit(queue.NewBuild{NotBefore: soon, Project: "paused"})
+	plain := submit(queue.NewBuild{NotBefore: soon})
+
+	stored := func(what string, id queue.ID, want string) {
+		t.Helper()
+		var got string
+		err := db.Pool.QueryRow(t.Context(), `SELECT concat_ws(' ', state, class_id, not_before IS NOT NULL, admitted,
+			rank = extract(epoch FROM greatest(created_at, scheduled_at)) * 1000000 - priority * 60000000)
+			FROM `+db.Schema+".build WHERE id = $1", pgID(id)).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("%s: state, class, not_before, admitted and rank are %q, %v, want %q", what, got, err, want)
+		}
+	}
+	for range 2 {
+		_, err := p.rows(t.Context(), "due", soon, 100)
+		must(err)
+		stored("admitted while another waits for its back-off", next, "1 1 f t t")
+		stored("back-off is over, the limit reached", lost, "0 1 f f t")
+		stored("scheduled, with a key", keyed, "0 1 f f t")
+		stored("scheduled, with a key, of an unknown class", unknown, "0 0 f f t")
+		stored("scheduled, of an unknown class", plainUnknown, "0 0 f f t")
+		stored("scheduled, of a fair pool", fair, "0 2 f f t")
+		stored("scheduled, of a paused project", paused, "0 1 f f t")
+		stored("scheduled", plain, "1 1 f f t")
+	}
+	maintain(soon)
+	stored("of a class that is known now", plainUnknown, "1 3 f f t")
+	stored("with a key, of a class that is known now", unknown, "0 3 f f t")
+	if n := admit(soon); n != 1 {
+		t.Errorf("%d builds are admitted, want that of the fair pool: the key is at its limit", n)
+	}
+	if _, err := b.Cancel(t.Context(), "project", []queue.ID{next}, "", 0, soon); err != nil {
+		t.Error(err)
+	}
+	if n := admit(soon); n != 1 {
+		t.Errorf("%d builds are admitted, want the next of the key", n)
+	}
+	stored("the next of the key", lost, "1 1 f t t")
+
+	// What this version itself queues when its time has come is not in the way of the trigger.
+	later := soon.Add(time.Minute)
+	again := submit(queue.NewBuild{NotBefore: later})
+	againKeyed := submit(queue.NewBuild{NotBefore: later, ConcurrencyKey: "key"})
+	maintain(later)
+	stored("scheduled, queued by this version", again, "1 1 f f t")
+	stored("scheduled with a key, held by this version", againKeyed, "0 1 f f t")
+}
+
+// A schema that version 1 never was in does without the trigger.
+func TestTriggerIsForVersion1(t *testing.T) {
+	for name, schema := range map[string]struct {
+		db   func(*testing.T) *testenv.Database
+		want int
+	}{
+		"new": {func(t *testing.T) *testenv.Database {
+			_, db := open(t)
+			return db
+		}, 0},
+		"of version 1": {func(t *testing.T) *testenv.Database {
+			db := oldDatabase(t)
+			if err := backend(t, db.Pool, &pgqueue.Options{Schema: db.Schema}).Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return db
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := schema.db(t)
+			var got int
+			row := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal", db.Schema+".build")
+			if err := row.Scan(&got); err != nil || got != schema.want {
+				t.Errorf("there are %d triggers, %v; want %d", got, err, schema.want)
+			}
+		})
 	}
 }

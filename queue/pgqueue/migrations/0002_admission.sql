@@ -1,7 +1,9 @@
 -- min_compatible: 1
 --
 -- Programs that know version 1 only go on working. What they must not queue, because it has to be admitted or waits for its time, they
--- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one.
+-- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one. What they
+-- would queue when its time has come, the trigger build_due keeps back. Pauses and fair pools they do not know: they claim what is queued
+-- of a paused pool or project, and what they submit to a fair pool, or find there without a class, is queued until Maintain holds it.
 
 ALTER TABLE {schema}build
 	ADD COLUMN priority smallint NOT NULL DEFAULT 0,
@@ -71,6 +73,29 @@ CREATE INDEX build_end ON {schema}build (state, id) WHERE finished_at IS NOT NUL
 CREATE INDEX build_project_end ON {schema}build (project, state, id) WHERE finished_at IS NOT NULL;
 -- What a worker had. Whatever it has is found by its session.
 CREATE INDEX build_worker ON {schema}build (worker, id) WHERE session_id IS NULL AND worker <> '';
+
+-- What has waited for its time is queued then, by whatever program, only if it need not be admitted and has a class.
+CREATE FUNCTION {schema}build_due() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF NEW.state = 1 THEN
+		IF NEW.class_id = 0 OR NEW.limit_key <> ''
+			OR EXISTS (SELECT FROM {schema}pool p WHERE p.name = NEW.pool AND p.fair)
+			OR EXISTS (SELECT FROM {schema}project p WHERE p.name = NEW.project AND p.paused)
+		THEN
+			SELECT 0, false, (extract(epoch FROM greatest(NEW.created_at, NEW.scheduled_at)) * 1000000)::bigint - NEW.priority * 60000000
+			INTO NEW.state, NEW.admitted, NEW.rank
+		; END IF
+	; END IF
+	; RETURN NEW
+; END $$;
+
+-- Any trigger costs each statement that updates builds: the server takes 4 % longer to finish one, 3 % for a hundred, and up to 3 % to claim
+-- and accept. Only programs of version 1 need it, and where the tables are made just now, in this transaction, there has never been one.
+DO $$ BEGIN
+	IF (SELECT c.xmin FROM pg_catalog.pg_class c WHERE c.oid = '{schema}controller'::regclass) <> pg_current_xact_id()::xid THEN
+		CREATE TRIGGER build_due BEFORE UPDATE OF not_before ON {schema}build
+			FOR EACH ROW WHEN (OLD.not_before IS NOT NULL) EXECUTE FUNCTION {schema}build_due()
+	; END IF
+; END $$;
 
 -- Until when live sessions are known to serve a class.
 ALTER TABLE {schema}class ADD COLUMN served_until timestamptz;
