@@ -11,7 +11,7 @@ import (
 )
 
 // A LogArchive keeps the logs of attempts that have ended, each as one object: a gzip file that gunzip turns into the log, with an index
-// in its first header by which any part of it is read. Package storelogs makes one of a storage. It is safe for concurrent use.
+// in its first header by which any part of it is read. Package storelogs makes one of any backend of package storage. It is safe for concurrent use.
 //
 // The ctx of every call ends, at the latest, a minute after the call began; that of a Put lasts a second longer for each MiB of the object.
 // What is under way has to end with it, however the storage behaves: nothing may become of a Put afterwards.
