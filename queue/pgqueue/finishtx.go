@@ -2,6 +2,8 @@ package pgqueue
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,11 +18,14 @@ import (
 // the same attempt again, after the commit, gets the same result, so that a [queue.Worker] whose handler has ended its own attempt, see
 // [queue.Job.Completion], notices nothing.
 //
+// The isolation level of the transaction must be READ COMMITTED, PostgreSQL's default: one that reads all from the snapshot of its first
+// statement may not see the log that is to be closed, if that was begun later.
+//
 // Until the transaction ends, the builds are locked: a cancel waits for it, and no sweep takes them away. If it is rolled back the attempts go
 // on. After the commit, call [queue.Queue.Wake], for those who wait for what comes next. After an error roll back, even where the database
 // would let the transaction go on.
 //
-// Errors: [queue.ErrInvalid], which comes before any statement.
+// Errors: [queue.ErrInvalid], about the ends or the isolation level; then nothing was locked or changed.
 func Finish(ctx context.Context, q *queue.Queue, tx bun.IConn, ends ...queue.Completion) ([]queue.Finished, error) {
 	b, err := backendOf(q)
 	if err != nil {
@@ -45,13 +50,19 @@ func FinishPgx(ctx context.Context, q *queue.Queue, tx interface {
 	})
 }
 
+// lockEndingInSQL is lockEndingSQL where the isolation level is the caller's. It returns that, and locks nothing unless each statement has a
+// snapshot of its own.
+const lockEndingInSQL = `
+SELECT current_setting('transaction_isolation'), n.count FROM (` + lockEndingSQL + `
+WHERE current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')) n`
+
 // finishIn finishes attempts in a caller's transaction.
 func (b *Backend) finishIn(ctx context.Context, on runner, ends []queue.Completion, avoid time.Duration) ([]queue.Finished, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	if err := on.run(ctx, b.sql.lockEndingIn, []any{c.builds, c.epochs}, func(scanner) error { return nil }); err != nil {
-		return nil, explain(err)
+	if err := b.lockEndings(ctx, on, c.attempts); err != nil {
+		return nil, err
 	}
 	done, err := endsOf(ctx, on, b.sql.finishIn, c.args(time.Time{}, avoid))
 	if err == nil && len(done) < len(c.builds) {
@@ -64,6 +75,22 @@ func (b *Backend) finishIn(ctx context.Context, on runner, ends []queue.Completi
 		return nil, explain(err)
 	}
 	return finished(done), nil
+}
+
+// lockEndings locks builds, unless the transaction does not read what others commit while it lasts.
+func (b *Backend) lockEndings(ctx context.Context, on runner, ids attempts) error {
+	var level string
+	err := on.run(ctx, b.sql.lockEndingIn, []any{ids.builds, ids.epochs}, func(scan scanner) error {
+		var locked int
+		return scan(&level, &locked)
+	})
+	if err != nil {
+		return explain(err)
+	}
+	if level != "read committed" && level != "read uncommitted" { // which PostgreSQL takes for the same
+		return fmt.Errorf("%w: transaction is %s: begin it as READ COMMITTED", queue.ErrInvalid, strings.ToUpper(level))
+	}
+	return nil
 }
 
 // endsOf runs a statement that returns ends.

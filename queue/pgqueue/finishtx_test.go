@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -22,6 +23,8 @@ import (
 // A finishingTx is a transaction of a caller in which attempts can be finished.
 type finishingTx struct {
 	finish           func(ends ...queue.Completion) ([]queue.Finished, error)
+	submit           func(params ...queue.Params) ([]queue.ID, error)
+	exec             func(sql string) error
 	commit, rollback func() error
 }
 
@@ -32,14 +35,14 @@ var finishingTxs = map[string]func(ctx context.Context, s *stage, q *queue.Queue
 		if err != nil {
 			return finishingTx{}, err
 		}
-		return finishingTx{bunForm(ctx, q, tx), tx.Commit, tx.Rollback}, nil
+		return bunForm(ctx, q, tx, tx), nil
 	},
 	"bun.Tx": func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error) {
 		tx, err := bun.NewDB(s.service(), pgdialect.New()).BeginTx(ctx, nil)
 		if err != nil {
 			return finishingTx{}, err
 		}
-		return finishingTx{bunForm(ctx, q, tx), tx.Commit, tx.Rollback}, nil
+		return bunForm(ctx, q, tx, tx.Tx), nil
 	},
 	"pgx.Tx": func(ctx context.Context, s *stage, q *queue.Queue) (finishingTx, error) {
 		tx, err := s.db.Pool.Begin(ctx)
@@ -47,17 +50,30 @@ var finishingTxs = map[string]func(ctx context.Context, s *stage, q *queue.Queue
 			return finishingTx{}, err
 		}
 		return finishingTx{
-			func(ends ...queue.Completion) ([]queue.Finished, error) {
+			finish: func(ends ...queue.Completion) ([]queue.Finished, error) {
 				return pgqueue.FinishPgx(ctx, q, tx, ends...)
 			},
-			func() error { return tx.Commit(ctx) },
-			func() error { return tx.Rollback(ctx) },
+			submit: func(params ...queue.Params) ([]queue.ID, error) { return pgqueue.SubmitPgx(ctx, q, tx, params...) },
+			exec: func(sql string) error {
+				_, err := tx.Exec(ctx, sql)
+				return err
+			},
+			commit:   func() error { return tx.Commit(ctx) },
+			rollback: func() error { return tx.Rollback(ctx) },
 		}, nil
 	},
 }
 
-func bunForm(ctx context.Context, q *queue.Queue, tx bun.IConn) func(...queue.Completion) ([]queue.Finished, error) {
-	return func(ends ...queue.Completion) ([]queue.Finished, error) { return pgqueue.Finish(ctx, q, tx, ends...) }
+func bunForm(ctx context.Context, q *queue.Queue, conn bun.IConn, tx *sql.Tx) finishingTx {
+	return finishingTx{
+		finish: func(ends ...queue.Completion) ([]queue.Finished, error) { return pgqueue.Finish(ctx, q, conn, ends...) },
+		submit: func(params ...queue.Params) ([]queue.ID, error) { return pgqueue.Submit(ctx, q, conn, params...) },
+		exec: func(sql string) error {
+			_, err := tx.ExecContext(ctx, sql)
+			return err
+		},
+		commit: tx.Commit, rollback: tx.Rollback,
+	}
 }
 
 // service returns a service's own access to the database.
@@ -237,4 +253,87 @@ func TestFinishInTransactionErrors(t *testing.T) {
 		t.Errorf("a queue on another backend: %v, want an error that names it", err)
 	}
 	s.wantState(id, queue.Running)
+}
+
+// A transaction that reads from one snapshot might not see the log of what it ends, and is refused; what it has done before can be committed.
+func TestFinishNeedsReadCommitted(t *testing.T) {
+	for name, begin := range finishingTxs {
+		for level, refused := range map[string]bool{
+			"READ UNCOMMITTED": false, "READ COMMITTED": false, "REPEATABLE READ": true, "SERIALIZABLE": true,
+		} {
+			t.Run(name+"/"+level, func(t *testing.T) {
+				s := newStage(t)
+				q := queue.New(s.Backend, nil)
+				id := s.running()
+				tx, err := begin(t.Context(), s, q)
+				s.must(err)
+				s.must(tx.exec("SET TRANSACTION ISOLATION LEVEL " + level))
+				s.must(tx.exec("UPDATE " + s.db.Schema + ".class SET labels = labels")) // takes the snapshot
+				_, err = s.appendLog(t.Context(), id, 0, "hello")
+				s.must(err)
+				done, err := tx.finish(queue.Completion{AttemptID: id, Outcome: queue.Succeeded, LogLength: 5})
+				if !refused {
+					s.must(err)
+					s.wantEnds(done, map[queue.AttemptID]queue.State{id: queue.Succeeded})
+					s.must(tx.commit())
+					s.wantLog(id, "hello", true)
+					return
+				}
+				if !errors.Is(err, queue.ErrInvalid) || !strings.Contains(err.Error(), "READ COMMITTED") {
+					t.Errorf("Finish returned %v, %v; want ErrInvalid that says what to do", done, err)
+				}
+				if _, err := s.appendLog(t.Context(), id, 5, ", world"); err != nil { // nobody has locked the build
+					t.Error(err)
+				}
+				s.must(tx.commit())
+				s.wantState(id, queue.Running)
+			})
+		}
+	}
+}
+
+// A submit does in any transaction what it does in others, by what that sees, or fails as everything else does there.
+func TestSubmitInASnapshot(t *testing.T) {
+	for name, begin := range finishingTxs {
+		for _, level := range []string{"REPEATABLE READ", "SERIALIZABLE"} {
+			t.Run(name+"/"+level, func(t *testing.T) {
+				s := newStage(t)
+				q := queue.New(s.Backend, nil)
+				snapshot := func() finishingTx {
+					t.Helper()
+					tx, err := begin(t.Context(), s, q)
+					s.must(err)
+					s.must(tx.exec("SET TRANSACTION ISOLATION LEVEL " + level))
+					s.must(tx.exec("SELECT FROM " + s.db.Schema + ".class"))
+					return tx
+				}
+				// A class that was made since, and a project that was paused, it does not see: Maintain and Admit do.
+				tx := snapshot()
+				s.offered()
+				s.must(s.ChangeProject(t.Context(), "paused", queue.ProjectChange{Paused: new(true)}))
+				ids, err := tx.submit(
+					queue.Params{Project: "project", Pool: "pool"}, queue.Params{Project: "paused", Pool: "pool"},
+					queue.Params{Project: "project", Pool: "pool", IdempotencyKey: "mine"})
+				s.must(err)
+				s.must(tx.commit())
+				done, err := s.Maintain(t.Context(), queue.Rules{Limit: 10}, now)
+				if err != nil || done.Queued != 2 || len(ids) != 3 {
+					t.Errorf("Maintain did %+v, %v for builds %v; want it to queue two", done, err, ids)
+				}
+				// A key that was used before it is known, and one that was used since is a failure to serialize.
+				tx = snapshot()
+				again, err := tx.submit(queue.Params{Project: "project", Pool: "pool", IdempotencyKey: "mine"})
+				if err != nil || again[0] != ids[2] {
+					t.Errorf("a known key: %v, %v, want %v", again, err, ids[2])
+				}
+				_, err = q.Submit(t.Context(), queue.Params{Project: "project", Pool: "pool", IdempotencyKey: "theirs"})
+				s.must(err)
+				_, err = tx.submit(queue.Params{Project: "project", Pool: "pool", IdempotencyKey: "theirs"})
+				if reply, ok := errors.AsType[*pgconn.PgError](err); !ok || reply.Code != "40001" { // serialization_failure
+					t.Errorf("a key that was used since: %v, want a failure to serialize", err)
+				}
+				s.must(tx.rollback())
+			})
+		}
+	}
 }

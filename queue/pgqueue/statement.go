@@ -51,7 +51,7 @@ func expand(names sqlqueue.Names) statements {
 		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		lockEnding: x(lockEndingSQL), finish: x(finishSQL), finished: x(finishedSQL),
-		lockEndingIn: both(lockEndingSQL), finishIn: both(finishSQL), finishedIn: both(finishedSQL),
+		lockEndingIn: both(lockEndingInSQL), finishIn: both(finishSQL), finishedIn: both(finishedSQL),
 		cancel: x(cancelSQL),
 		expire: x(expireSQL), takeBack: x(takeBackSQL), orphans: x(orphansSQL),
 		timeOut: x(timeOutSQL), force: x(forceSQL), sweep: x(sweepSQL),

@@ -16,6 +16,10 @@ import (
 // driver; q must have been made with a [Backend] of this package. After the commit, call [queue.Queue.Wake], to save the
 // builds the wait for the next poll.
 //
+// The transaction may have any isolation level. One that reads all from the snapshot of its first statement submits by what the classes,
+// pools and projects were then, which Maintain and Admit put right; and if somebody has used one of the idempotency keys since, Submit
+// fails like other statements there, with SQLSTATE 40001, and the transaction should be run again.
+//
 // Submit takes no lock that another submitter waits for, unless both submit the same id or the same idempotency key, so that a long
 // transaction holds up nobody. After an error roll back, even where the database would let the transaction go on; an error of
 // [queue.ErrInvalid] comes before any statement.
