@@ -99,15 +99,15 @@ func launch(ts *testscript.TestScript, name string, env []string, args ...string
 	})
 }
 
-// startController starts a controller and tells the script's commands where it is: controller
+// startController starts a controller and tells the script's commands where it is: controller [FLAG …]
 func startController(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: controller")
+	if neg {
+		ts.Fatalf("usage: controller [FLAG …]")
 	}
 	key := rand.Text() + rand.Text()
 	address := ts.MkAbs("address")
-	launch(ts, "controller", []string{"SLIPWAY_ADMIN_KEY=" + key}, "controller", "-listen", "127.0.0.1:0", "-addr-file", address,
-		"-data", ts.MkAbs("data"), "-cancel-grace", "1s", "-poll", "50ms", "-cancel-poll", "50ms")
+	launch(ts, "controller", []string{"SLIPWAY_ADMIN_KEY=" + key}, append([]string{"controller", "-listen", "127.0.0.1:0",
+		"-addr-file", address, "-data", ts.MkAbs("data"), "-cancel-grace", "1s", "-poll", "50ms", "-cancel-poll", "50ms"}, args...)...)
 	var url string
 	until(ts, "a controller that is ready", func() bool {
 		text, err := os.ReadFile(address)

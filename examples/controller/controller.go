@@ -66,6 +66,7 @@ func (c *controller) assemble(key auth.Secret) error {
 	s.queue.Logger, s.hub.Logger, s.server.Logger = c.log, c.log, c.log
 	s.hub.StallTimeout = s.server.StallTimeout
 	s.queue.LogBytes = s.hub.LogCap // what workers send is what is kept
+	s.queue.Archive = c.data.logs
 	s.server.Version = version.Current().Version
 	keys, err := auth.New(c.data.auth, &auth.Options{AdminKey: key, Logger: c.log})
 	if err != nil {

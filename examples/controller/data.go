@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
 	"github.com/slipway-build/slipway/queue/sqlitequeue"
+	"github.com/slipway-build/slipway/queue/storelogs"
 	"github.com/slipway-build/slipway/storage"
 	"github.com/slipway-build/slipway/storage/filestore"
 )
@@ -26,7 +27,8 @@ type data struct {
 	queue queue.Backend
 	auth  auth.Backend
 	store *storage.Store
-	close []func() error // in the order of opening
+	logs  queue.LogArchive // nil: they stay in the database
+	close []func() error   // in the order of opening
 }
 
 // openData opens the storage and the database, and brings the tables up to date. On an error nothing stays open.
@@ -82,13 +84,28 @@ func (d *data) openStorage(s *settings) error {
 	if dir == "" {
 		dir = filepath.Join(s.data, "blobs")
 	}
-	files, err := filestore.New(dir, &filestore.Options{MinFreeBytes: s.minFree})
+	files, err := d.openFiles(s, dir)
 	if err != nil {
 		return err
 	}
-	d.close = append(d.close, files.Close)
 	d.store = storage.New(files, &storage.Options{MaxBlobBytes: max(s.server.MaxSource, s.hub.MaxArtifact)})
+	if !s.archiveLogs {
+		return nil
+	}
+	logs, err := d.openFiles(s, filepath.Join(dir, "logs"))
+	if err != nil {
+		return err
+	}
+	d.logs = storelogs.New(logs)
 	return nil
+}
+
+func (d *data) openFiles(s *settings, dir string) (*filestore.Backend, error) {
+	files, err := filestore.New(dir, &filestore.Options{MinFreeBytes: s.minFree})
+	if err == nil {
+		d.close = append(d.close, files.Close)
+	}
+	return files, err
 }
 
 // openSQLite keeps the queue and the keys in two files, so that neither waits for the other's writes.

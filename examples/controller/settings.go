@@ -27,6 +27,7 @@ type settings struct {
 	data            string
 	storage         string
 	minFree         int64
+	archiveLogs     bool
 	database        string
 	schema          string
 	databaseConns   int
@@ -70,6 +71,7 @@ func (s *settings) define(f *flags) {
 	f.text(&s.data, "data", "./slipway-data", "`DIR` for the SQLite files and the storage; one controller at a time")
 	f.text(&s.storage, "storage", "", "`DIR` for sources and artifacts, which controllers may share; blobs in -data if not set")
 	f.size(&s.minFree, "min-free", 256<<20, "`SIZE` that must stay free on the storage's file system")
+	f.choice(&s.archiveLogs, "archive-logs", false, "move logs of ended builds, compressed, from the database to logs in the storage; all controllers need it then, for good")
 	f.text(&s.database, "database", "", "`URL` of a PostgreSQL database to use instead of SQLite; better set by SLIPWAY_DATABASE_URL")
 	f.text(&s.schema, "schema", "slipway", "`NAME` of the schema in PostgreSQL")
 	f.count(&s.databaseConns, "database-conns", 16, "largest `NUMBER` of connections to PostgreSQL")
