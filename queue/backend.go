@@ -105,6 +105,11 @@ type Admission interface {
 	// k-th build that a project is admitted begins at the greater of the pool's virtual time and the end of its build before, and ends
 	// [FairStep]/weight later; its rank is its begin. The pool's virtual time is the lowest rank that is queued in it and served, or,
 	// if nothing is, the greatest end it gave.
+	//
+	// The lanes of a project in a fair pool have one window: of those that a call looks at the lowest ranks come first, as far as it
+	// looks into each, whatever their keys are. A call that has looked at other lanes leaves them to the next if they are too many to
+	// be looked at together; one that begins with them leaves some of the window to those behind. So none waits for good for its
+	// turn, however full the others are.
 	Admit(ctx context.Context, after Lane, max int, now time.Time) (Admitted, error)
 
 	// ChangePool sets what is not nil, and holds what is queued in a pool that becomes fair or ceases to be, so that Admit ranks it

@@ -4,18 +4,21 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
 
-// A lane is builds that wait to be admitted, in the order in which they are.
-type lane struct {
-	queue.Lane
+// A group is lanes that share what is left: those of a project in a fair pool, or else a single one.
+type group struct {
 	pool    *pool
 	project *project
-	waiting []*build
+	lanes   []queue.Lane
+	waiting []*build // in the order in which they are admitted
+	torn    bool     // there are more lanes than the call looks at
 }
 
 // An admission is one call of Admit.
@@ -35,35 +38,53 @@ func (b *Backend) Admit(ctx context.Context, after queue.Lane, max int, now time
 	defer unlock()
 	a := &admission{Backend: b, now: present(now), left: max}
 	a.holdAll(func(bd *build) bool { return bd.project.Paused })
-	for i, l := range b.lanes(after) {
-		if i == max || i > 0 && a.left == 0 {
+	groups, more := b.groups(after, max)
+	for i, g := range groups {
+		if i > 0 && a.left == 0 {
 			return a.done, nil
 		}
-		a.admit(l)
-		a.done.Next = l.Lane
+		a.admit(g)
+		a.done.Next = g.lanes[len(g.lanes)-1]
 	}
-	a.done.Next = queue.Lane{}
+	if !more {
+		a.done.Next = queue.Lane{}
+	}
 	return a.done, nil
 }
 
-// lanes returns the lanes that come after one.
-func (b *Backend) lanes(after queue.Lane) []*lane {
-	var lanes []*lane
-	found := make(map[queue.Lane]*lane)
-	for _, bd := range b.builds {
-		name := bd.lane()
-		if !bd.gated || inOrder(name, after) <= 0 {
-			continue
+// groups returns the first lanes that come after one, and whether there are more. What shares a window is looked at in one call: if not all
+// of it is within max, it is left for the next, unless it comes first.
+func (b *Backend) groups(after queue.Lane, max int) (groups []*group, more bool) {
+	lanes := b.lanes(after)
+	for i, l := range slices.SortedFunc(maps.Keys(lanes), inOrder) {
+		first := lanes[l][0]
+		last := len(groups) - 1
+		joins := last >= 0 && first.pool.Fair && first.pool == groups[last].pool && first.project == groups[last].project
+		switch {
+		case i == max && joins && last > 0:
+			return groups[:last], true
+		case i == max:
+			if joins {
+				groups[last].torn = true
+			}
+			return groups, true
+		case !joins:
+			groups = append(groups, &group{pool: first.pool, project: first.project})
+			last++
 		}
-		if found[name] == nil {
-			found[name] = &lane{Lane: name, pool: bd.pool, project: bd.project}
-			lanes = append(lanes, found[name])
-		}
-		found[name].waiting = append(found[name].waiting, bd)
+		groups[last].lanes = append(groups[last].lanes, l)
+		groups[last].waiting = append(groups[last].waiting, lanes[l]...)
 	}
-	slices.SortFunc(lanes, func(x, y *lane) int { return inOrder(x.Lane, y.Lane) })
-	for _, l := range lanes {
-		slices.SortFunc(l.waiting, byOwnRank)
+	return groups, false
+}
+
+// lanes returns the builds that wait in lanes after one.
+func (b *Backend) lanes(after queue.Lane) map[queue.Lane][]*build {
+	lanes := make(map[queue.Lane][]*build)
+	for _, bd := range b.builds {
+		if l := bd.lane(); bd.gated && inOrder(l, after) > 0 {
+			lanes[l] = append(lanes[l], bd)
+		}
 	}
 	return lanes
 }
@@ -76,63 +97,78 @@ func byOwnRank(x, y *build) int {
 	return cmp.Or(cmp.Compare(x.ownRank(), y.ownRank()), bytes.Compare(x.ID[:], y.ID[:]))
 }
 
-// admit queues what it may of a lane.
-func (a *admission) admit(l *lane) {
-	if l.project.Paused {
+// admit queues what it may of a group.
+func (a *admission) admit(g *group) {
+	if g.project.Paused {
 		return
 	}
-	a.holdAll(func(bd *build) bool { return l.shares(bd, a.now) })
-	room, time := a.room(l), a.virtualTime(l.pool)
-	for _, bd := range l.waiting {
+	a.holdAll(func(bd *build) bool { return g.keeps(bd, a.now) })
+	room, rooms, time := a.room(g), a.rooms(g), a.virtualTime(g.pool)
+	slices.SortFunc(g.waiting, byOwnRank)
+	for _, bd := range g.waiting {
 		if room == 0 {
 			return
 		}
-		if l.asleep(bd, a.now) {
+		if bd.asleep(a.now) || rooms[bd.ConcurrencyKey] <= 0 {
 			continue
 		}
-		bd.rank, bd.virtual, bd.admitted = bd.ownRank(), l.pool.Fair, true
-		if l.pool.Fair {
-			bd.rank = l.pool.next(l.Project, time)
+		bd.rank, bd.virtual, bd.admitted = bd.ownRank(), g.pool.Fair, true
+		if g.pool.Fair {
+			bd.rank = g.pool.next(bd.Project, time)
 		}
 		bd.class.add(bd)
 		a.done.Heads = lower(a.done.Heads, bd)
 		a.done.Queued++
 		a.left--
 		room--
+		rooms[bd.ConcurrencyKey]--
 	}
 }
 
-// shares reports whether a build takes up the room in which the lane's builds wait for theirs, and nobody can claim it.
-func (l *lane) shares(bd *build, now time.Time) bool {
-	if bd.project != l.project {
+// asleep reports whether nobody could claim a build if it were queued, and others could that need its room.
+func (bd *build) asleep(now time.Time) bool {
+	keyed, unserved := bd.ConcurrencyKey != "", !bd.class.served(now)
+	return keyed && (unserved || bd.pool.Paused) || bd.pool.Fair && unserved
+}
+
+// keeps reports whether a queued build keeps room in which builds of the group wait for theirs, and nobody can claim it.
+func (g *group) keeps(bd *build, now time.Time) bool {
+	if bd.project != g.project {
 		return false
 	}
 	unserved := !bd.class.served(now)
-	return l.Key != "" && bd.ConcurrencyKey == l.Key && (unserved || bd.pool.Paused) || l.pool.Fair && bd.pool == l.pool && unserved
+	keyed := bd.ConcurrencyKey != "" && slices.ContainsFunc(g.lanes, func(l queue.Lane) bool { return l.Key == bd.ConcurrencyKey })
+	return keyed && (unserved || bd.pool.Paused) || g.pool.Fair && bd.pool == g.pool && unserved
 }
 
-// asleep reports whether a build of the lane would take up room, and nobody could claim it.
-func (l *lane) asleep(bd *build, now time.Time) bool {
-	unserved := !bd.class.served(now)
-	return l.Key != "" && (unserved || l.pool.Paused) || l.pool.Fair && unserved
-}
-
-// room returns how many builds of a lane may be queued.
-func (a *admission) room(l *lane) int {
-	room := a.left
-	if limit := l.project.limits[l.Key]; limit > 0 {
-		room = min(room, limit-a.used(l.project, l.Key))
+// room returns how many builds of a group may be queued, if their keys have room. Of a group that is torn most of it is left to the lanes
+// that come after these, so that all have their turn.
+func (a *admission) room(g *group) int {
+	if !g.pool.Fair {
+		return a.left
 	}
-	if l.pool.Fair {
-		window := queue.FairWindow
-		for _, bd := range a.builds {
-			if bd.queued && bd.pool == l.pool && bd.project == l.project {
-				window--
-			}
+	window := queue.FairWindow
+	for _, bd := range a.builds {
+		if bd.queued && bd.pool == g.pool && bd.project == g.project {
+			window--
 		}
-		room = min(room, window)
 	}
-	return max(room, 0)
+	if g.torn {
+		window = (max(window, 0) + rand.IntN(4)) / 4
+	}
+	return max(min(window, a.left), 0)
+}
+
+// rooms returns how many builds of each key of a group may be queued.
+func (a *admission) rooms(g *group) map[string]int {
+	rooms := make(map[string]int)
+	for _, l := range g.lanes {
+		rooms[l.Key] = a.left
+		if limit := g.project.limits[l.Key]; limit > 0 {
+			rooms[l.Key] = limit - a.used(g.project, l.Key)
+		}
+	}
+	return rooms
 }
 
 // virtualTime returns how far a fair pool has come.

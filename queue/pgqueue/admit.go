@@ -32,14 +32,20 @@ const ownRank = `(extract(epoch FROM greatest(b.created_at, b.scheduled_at)) * 1
 // planner can see.
 //
 //	step       the lanes, numbered, with a class each, up to the first of the lane after the last
+//	place      how their pools are set
+//	torn, reach  the first lane of a project in a fair pool that has more of them than there are in step; the last lane to look at: what
+//	           shares a window is looked at by one call, or, if it comes first and is too much, with a part of what is left of the window,
+//	           so that the lanes behind have their turn
 //	lane       those that are not of a paused project, with the classes that may be admitted
 //	paused, stopped  projects and pools that are paused
 //	above, below  classes with queued builds, on both sides of one that chance takes, if a project is paused
 //	found      queued builds that are to be held again: of paused projects, where one comes soon in a class, and those that nobody
 //	           serves, or that have a key and are in a paused pool, where others wait for their place
-//	key, fair  what is left of the limits of keys, and of the windows of projects in fair pools
+//	open       lanes whose keys have room, and how much, by class
+//	bunch      those that share a window, or else single ones
+//	share      what is left of their windows, and where their projects are in virtual time
 //	tempo      how far fair pools have come
-//	candidate  the first of each lane; lanes may share what is left
+//	candidate  the first of each bunch, of many lanes as far as it looks into each; lanes of several pools may share what is left of a key
 const admitSQL = `
 WITH RECURSIVE step AS (
 	(SELECT b.pool, b.project, b.limit_key, b.class_id, 1 AS n
@@ -56,14 +62,22 @@ WITH RECURSIVE step AS (
 			AND (b.pool, b.project, b.limit_key, b.class_id) > (s.pool, s.project, s.limit_key, s.class_id)
 		ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1) z
 	WHERE s.n <= $5::int
+), place AS MATERIALIZED (
+	SELECT p.name, p.fair, p.paused FROM (SELECT DISTINCT s.pool FROM step s) k JOIN {schema}pool p ON p.name = k.pool
+), torn AS MATERIALIZED (
+	SELECT (SELECT min(o.n) FROM step o WHERE o.pool = s.pool AND o.project = s.project) AS n
+	FROM step s JOIN place p ON p.name = s.pool
+	WHERE s.n > $5::int AND p.fair
+), reach AS MATERIALIZED (
+	SELECT coalesce((SELECT t.n - 1 FROM torn t WHERE t.n > 1), $5::int) AS n
 ), lane AS MATERIALIZED (
 	SELECT s.n, s.pool, s.project, s.limit_key, coalesce(p.fair, false) AS fair,
 		array_agg(s.class_id) FILTER (WHERE c.served_until > {now} AND (s.limit_key = '' OR p.paused IS NOT TRUE)
 			OR s.limit_key = '' AND p.fair IS NOT TRUE) AS classes
 	FROM step s
 	JOIN {schema}class c ON c.id = s.class_id
-	LEFT JOIN {schema}pool p ON p.name = s.pool
-	WHERE s.n <= $5::int AND NOT EXISTS (SELECT FROM {schema}project j WHERE j.name = s.project AND j.paused)
+	LEFT JOIN place p ON p.name = s.pool
+	WHERE s.n <= (SELECT n FROM reach) AND NOT EXISTS (SELECT FROM {schema}project j WHERE j.name = s.project AND j.paused)
 	GROUP BY s.n, s.pool, s.project, s.limit_key, p.fair
 ), paused AS MATERIALIZED (
 	SELECT j.name FROM {schema}project j WHERE j.paused
@@ -137,25 +151,39 @@ WITH RECURSIVE step AS (
 	FROM {schema}build b
 	WHERE b.id = ANY(ARRAY(SELECT f.id FROM found f LIMIT $5::int)) AND b.state IS NOT DISTINCT FROM {queued}
 	FOR NO KEY UPDATE SKIP LOCKED
-), key AS MATERIALIZED (
-	SELECT k.project, k.limit_key, m.max_running - u.n
-		+ (SELECT count(*) FROM idle i WHERE i.project = k.project AND i.limit_key = k.limit_key) AS room
-	FROM (SELECT DISTINCT l.project, l.limit_key FROM lane l WHERE l.limit_key <> '') k
-	JOIN {schema}build_limit m ON m.project = k.project AND m.key = k.limit_key
-	CROSS JOIN LATERAL (
-		SELECT count(*) AS n FROM (
-			SELECT FROM {schema}build b
-			WHERE b.project = k.project AND b.limit_key = k.limit_key AND b.limit_key <> '' AND b.state BETWEEN {queued} AND {cancelling}
-			LIMIT 20000) z) u
-), fair AS MATERIALIZED (
-	SELECT k.pool, k.project, $6::bigint - u.n + (SELECT count(*) FROM idle i WHERE i.pool = k.pool AND i.project = k.project) AS room,
-		s.virtual_end, $7::bigint / coalesce(s.weight, 1) AS step
-	FROM (SELECT DISTINCT l.pool, l.project FROM lane l WHERE l.fair) k
-	LEFT JOIN {schema}share s ON s.pool = k.pool AND s.project = k.project
-	CROSS JOIN LATERAL (
-		SELECT count(*) AS n FROM (
-			SELECT FROM {schema}build b
-			WHERE b.pool = k.pool AND b.project = k.project AND b.state = {queued} AND b.admitted LIMIT 1024) z) u
+), open AS MATERIALIZED (
+	SELECT o.n, o.pool, o.project, o.limit_key, o.fair, c.id AS class_id, least($5::int, k.room) AS room
+	FROM lane o
+	LEFT JOIN LATERAL (
+		SELECT m.max_running - u.n + (SELECT count(*) FROM idle i WHERE i.project = o.project AND i.limit_key = o.limit_key) AS room
+		FROM {schema}build_limit m
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS n FROM (
+				SELECT FROM {schema}build b
+				WHERE b.project = o.project AND b.limit_key = o.limit_key AND b.limit_key <> '' AND b.state BETWEEN {queued} AND {cancelling}
+				LIMIT 20000) z) u
+		WHERE o.limit_key <> '' AND m.project = o.project AND m.key = o.limit_key) k ON true
+	CROSS JOIN LATERAL unnest(o.classes) AS c(id)
+	WHERE coalesce(k.room, 1) > 0
+), bunch AS MATERIALIZED (
+	SELECT min(o.n) AS n, max(o.n) AS last, o.pool, o.project, o.fair, greatest(2048 / count(DISTINCT o.n), 1) AS glance,
+		array_agg(o.n) AS lanes, array_agg(o.limit_key) AS keys, array_agg(o.room) AS rooms, array_agg(o.class_id) AS classes
+	FROM open o
+	GROUP BY o.pool, o.project, o.fair, CASE WHEN o.fair THEN 0 ELSE o.n END
+), share AS MATERIALIZED (
+	SELECT k.*, greatest(least($5::int, f.room), 0) AS room, f.virtual_end, f.step
+	FROM bunch k
+	LEFT JOIN LATERAL (
+		SELECT CASE WHEN (SELECT t.n FROM torn t) = 1 THEN floor(v.room / 4.0 + $8::float8)::bigint ELSE v.room END AS room,
+			s.virtual_end, $7::bigint / coalesce(s.weight, 1) AS step
+		FROM (
+			SELECT count(*) AS n FROM (
+				SELECT FROM {schema}build b
+				WHERE b.pool = k.pool AND b.project = k.project AND b.state = {queued} AND b.admitted LIMIT 1024) z) u
+		CROSS JOIN LATERAL (
+			SELECT $6::bigint - u.n + (SELECT count(*) FROM idle i WHERE i.pool = k.pool AND i.project = k.project) AS room) v
+		LEFT JOIN {schema}share s ON s.pool = k.pool AND s.project = k.project
+		WHERE k.fair) f ON true
 ), tempo AS MATERIALIZED (
 	SELECT k.pool, coalesce((
 		SELECT min(h.rank)
@@ -167,42 +195,38 @@ WITH RECURSIVE step AS (
 	FROM (SELECT DISTINCT l.pool FROM lane l WHERE l.fair) k
 	JOIN {schema}pool p ON p.name = k.pool
 ), candidate AS MATERIALIZED (
-	SELECT l.n, l.pool, l.project, l.limit_key, l.fair, l.key_room, l.fair_room, z.id, z.rank
-	FROM (
-		SELECT o.*, k.room AS key_room, f.room AS fair_room, greatest(least($5::int, k.room, f.room), 0) AS room
-		FROM lane o
-		LEFT JOIN key k ON k.project = o.project AND k.limit_key = o.limit_key
-		LEFT JOIN fair f ON o.fair AND f.pool = o.pool AND f.project = o.project
-		ORDER BY o.n) l
+	SELECT l.last, l.pool, l.project, l.fair, l.virtual_end, l.step, z.n, z.limit_key, z.key_room, z.id, z.rank
+	FROM (SELECT * FROM share ORDER BY n) l
 	CROSS JOIN LATERAL (
-		SELECT y.id, y.rank
-		FROM unnest(l.classes) AS c(id) CROSS JOIN LATERAL (
-			SELECT x.id, x.rank FROM (
-				SELECT b.id, b.rank FROM {schema}build b
-				WHERE b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL
-					AND b.pool = l.pool AND b.project = l.project AND b.limit_key = l.limit_key AND b.class_id = c.id
-				ORDER BY b.rank, b.id LIMIT 512) x
-			LIMIT l.room) y
+		SELECT y.n, y.limit_key, y.key_room, y.id, y.rank
+		FROM (
+			SELECT o.n, o.limit_key, o.key_room, x.id, x.rank, row_number() OVER (PARTITION BY o.n ORDER BY x.rank, x.id) AS place
+			FROM unnest(l.lanes, l.keys, l.rooms, l.classes) AS o(n, limit_key, key_room, class_id)
+			CROSS JOIN LATERAL (
+				SELECT w.id, w.rank FROM (
+					SELECT b.id, b.rank FROM {schema}build b
+					WHERE b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL
+						AND b.pool = l.pool AND b.project = l.project AND b.limit_key = o.limit_key AND b.class_id = o.class_id
+					ORDER BY b.rank, b.id LIMIT 512) w
+				LIMIT least(l.room, o.key_room, l.glance)) x) y
+		WHERE y.place <= y.key_room
 		ORDER BY y.rank, y.id LIMIT l.room) z
 	ORDER BY l.n LIMIT $5::int - (SELECT count(*) FROM idle)
 ), chosen AS MATERIALIZED (
 	SELECT * FROM (
-		SELECT c.*, row_number() OVER (PARTITION BY c.project, c.limit_key ORDER BY c.n, c.rank, c.id) AS key_place,
-			row_number() OVER (PARTITION BY c.pool, c.project ORDER BY c.n, c.rank, c.id) AS fair_place
-		FROM candidate c) c
-	WHERE c.key_place <= coalesce(c.key_room, 512) AND c.fair_place <= coalesce(c.fair_room, 512)
+		SELECT c.*, row_number() OVER (PARTITION BY c.project, c.limit_key ORDER BY c.n, c.rank, c.id) AS key_place FROM candidate c) c
+	WHERE c.limit_key = '' OR c.key_place <= c.key_room
 ), taken AS MATERIALIZED (
-	SELECT c.n, c.pool, c.project, c.fair, z.id, z.class_id, z.rank
+	SELECT c.pool, c.project, c.fair, c.virtual_end, c.step, z.id, z.class_id, z.rank
 	FROM chosen c CROSS JOIN LATERAL (
 		SELECT b.id, b.class_id, b.rank FROM {schema}build b
 		WHERE b.id = c.id AND b.state IS NOT DISTINCT FROM {held}
 		FOR NO KEY UPDATE SKIP LOCKED) z
 ), ranked AS MATERIALIZED (
-	SELECT t.id, t.class_id, t.pool, t.project, t.fair, f.step, CASE WHEN t.fair
-		THEN greatest(f.virtual_end, p.at) + (row_number() OVER (PARTITION BY t.pool, t.project ORDER BY t.n, t.rank, t.id) - 1) * f.step
+	SELECT t.id, t.class_id, t.pool, t.project, t.fair, t.step, CASE WHEN t.fair
+		THEN greatest(t.virtual_end, p.at) + (row_number() OVER (PARTITION BY t.pool, t.project ORDER BY t.rank, t.id) - 1) * t.step
 		ELSE t.rank END AS rank
 	FROM taken t
-	LEFT JOIN fair f ON t.fair AND f.pool = t.pool AND f.project = t.project
 	LEFT JOIN tempo p ON t.fair AND p.pool = t.pool
 ), queued AS (
 	UPDATE {schema}build b SET state = {queued}, admitted = true, rank = r.rank
@@ -222,8 +246,8 @@ WITH RECURSIVE step AS (
 ), head AS MATERIALIZED (
 	SELECT r.class_id, min(r.rank) AS rank, count(*) AS n FROM ranked r GROUP BY r.class_id
 ), last AS MATERIALIZED (
-	SELECT CASE WHEN (SELECT count(*) FROM candidate) + (SELECT count(*) FROM idle) < $5::int THEN $5::int
-		ELSE coalesce((SELECT max(n) FROM candidate), 1) END AS n
+	SELECT CASE WHEN (SELECT count(*) FROM candidate) + (SELECT count(*) FROM idle) < $5::int THEN (SELECT n FROM reach)
+		ELSE coalesce((SELECT max(last) FROM candidate), (SELECT last FROM bunch ORDER BY n LIMIT 1), 1) END AS n
 )
 SELECT (SELECT count(*) FROM ranked), (SELECT count(*) FROM idle),
 	ARRAY(SELECT h.class_id FROM head h ORDER BY h.class_id), ARRAY(SELECT h.rank FROM head h ORDER BY h.class_id),

@@ -63,6 +63,14 @@ var variants = map[string]variant{
 	"admit without a window": {
 		func(s *statements) *string { return &s.admit }, []edit{{`\$6::bigint - u\.n`, "$$6::bigint"}}, "Fair/Window", "Fair/Rank",
 	},
+	"admit a project's lanes one after the other": {
+		func(s *statements) *string { return &s.admit },
+		[]edit{{`ORDER BY y\.rank, y\.id LIMIT l\.room`, "ORDER BY y.n, y.rank, y.id LIMIT l.room"}},
+		"FairLane/ByRank", "Fair/Window",
+	},
+	"admit all of a window for some of the lanes": {
+		func(s *statements) *string { return &s.admit }, []edit{{`t\.n FROM torn t\) = 1`, "t.n FROM torn t) = 0"}}, "FairLane/MoreThanACall", "FairLane/ByRank",
+	},
 	"release without its fence": {
 		func(s *statements) *string { return &s.release }, []edit{{` AND b\.epoch = i\.epoch`, ""}}, "Release/Stale", "Release/KeepsItsRank",
 	},

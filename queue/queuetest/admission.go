@@ -179,8 +179,14 @@ func (s *subject) slots(n int) []queue.SessionID {
 // turn admits, fills the slots with builds of a pool, and lets them succeed. It returns the claims in the order of their ranks.
 func (s *subject) turn(pool string, slots []queue.SessionID) []queue.Claimed {
 	s.Helper()
+	return s.turnInSteps(pool, 1000, slots)
+}
+
+// turnInSteps is turn with a bound of each call of Admit.
+func (s *subject) turnInSteps(pool string, most int, slots []queue.SessionID) []queue.Claimed {
+	s.Helper()
 	s.maintain(s.rules())
-	s.admit()
+	s.admitInSteps(most)
 	claimed := s.claim(queue.NewBuild{Pool: pool, Labels: s.draft().Labels}, slots...)
 	var ends []queue.Completion
 	for _, c := range claimed {

@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		{"Room", roomCases},
 		{"Pause", pauseCases},
 		{"Fair", fairCases},
+		{"FairLane", fairLaneCases},
 		{"Session", sessionCases},
 		{"Sweep", sweepCases},
 		{"Adopt", adoptCases},

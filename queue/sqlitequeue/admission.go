@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -42,20 +43,20 @@ func (a *admission) run(ctx context.Context, after queue.Lane, limit int) error 
 	if err := a.hold(ctx, holdPausedSQL, a.left); err != nil {
 		return err
 	}
-	lanes, more, err := a.lanes(ctx, after, limit)
+	lanes, beyond, err := a.lanes(ctx, after, limit)
 	if err != nil {
 		return err
 	}
-	for i := range lanes {
+	for i, g := range group(lanes, beyond) {
 		if i > 0 && a.left == 0 {
 			return a.keepEnds(ctx)
 		}
-		if err := a.admit(ctx, &lanes[i]); err != nil {
+		if err := a.admit(ctx, g); err != nil {
 			return err
 		}
-		a.done.Next = lanes[i].Lane
+		a.done.Next = g.lanes[len(g.lanes)-1].Lane
 	}
-	if !more {
+	if beyond == nil {
 		a.done.Next = queue.Lane{}
 	}
 	return a.keepEnds(ctx)
@@ -92,8 +93,8 @@ LEFT JOIN {schema}pool AS p ON p.name = s.pool
 LEFT JOIN {schema}project AS r ON r.name = s.project
 WHERE s.number > 0`)
 
-// lanes returns the first lanes after one, and whether there are more.
-func (a *admission) lanes(ctx context.Context, after queue.Lane, limit int) (lanes []lane, more bool, err error) {
+// lanes returns the first lanes after one, and the one that comes after those, if there is any.
+func (a *admission) lanes(ctx context.Context, after queue.Lane, limit int) (lanes []lane, beyond *lane, err error) {
 	err = a.each(ctx, func(rows *sql.Rows) error {
 		var l lane
 		var class queue.ClassID
@@ -103,7 +104,7 @@ func (a *admission) lanes(ctx context.Context, after queue.Lane, limit int) (lan
 			return err
 		}
 		if number > limit {
-			more = true
+			beyond = &l
 			return nil
 		}
 		if number > len(lanes) {
@@ -117,60 +118,98 @@ func (a *admission) lanes(ctx context.Context, after queue.Lane, limit int) (lan
 		}
 		return nil
 	}, lanesSQL, after.Pool, after.Project, after.Key, math.MaxInt32, limit, a.now)
-	return lanes, more, err
+	return lanes, beyond, err
 }
 
-// admit queues what it may of a lane.
-func (a *admission) admit(ctx context.Context, l *lane) error {
-	if l.paused {
+// glances is how many builds of a group are looked at if many of its lanes have room; of each of these one at least.
+const glances = 2048
+
+// admit queues what it may of a group, in order of rank as far as it looks.
+func (a *admission) admit(ctx context.Context, g laneGroup) error {
+	if g.lanes[0].paused {
 		return nil
 	}
-	if err := a.makeRoom(ctx, l); err != nil {
+	if err := a.makeRoom(ctx, g); err != nil {
 		return err
 	}
-	classes := l.served
-	if l.Key == "" && !l.fair {
-		classes = slices.Concat(l.served, l.unserved)
-	}
-	if len(classes) == 0 || a.left == 0 {
-		return nil
-	}
-	room, err := a.room(ctx, l)
+	room, err := a.window(ctx, g)
 	if err != nil || room <= 0 {
 		return err
 	}
-	first, err := a.first(ctx, l, classes, room)
-	if err != nil {
+	found, err := a.candidates(ctx, g, room)
+	if err != nil || len(found) == 0 {
 		return err
 	}
-	if l.fair {
-		if err := a.rank(ctx, l, first); err != nil {
+	if g.lanes[0].fair {
+		if err := a.rank(ctx, &g.lanes[0], found); err != nil {
 			return err
 		}
 	}
-	return a.queue(ctx, first)
+	return a.queue(ctx, found)
 }
 
-// room returns how many builds of a lane may be queued.
+// candidates returns the first builds of a group that may be queued, in order, at most limit.
+func (a *admission) candidates(ctx context.Context, g laneGroup, limit int) ([]candidate, error) {
+	var open []lane
+	var rooms []int
+	for _, l := range g.lanes {
+		if l.Key == "" && !l.fair {
+			l.served = slices.Concat(l.served, l.unserved)
+		}
+		if len(l.served) == 0 {
+			continue
+		}
+		room, err := a.room(ctx, &l)
+		if err != nil {
+			return nil, err
+		}
+		if room > 0 {
+			open, rooms = append(open, l), append(rooms, room)
+		}
+	}
+	var found []candidate
+	for i := range open {
+		first, err := a.first(ctx, &open[i], min(limit, rooms[i], max(glances/len(open), 1)))
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, first...)
+	}
+	slices.SortFunc(found, byRank)
+	return found[:min(limit, len(found))], nil
+}
+
+// window returns how many builds of a group may be queued, if their keys have room. Of a group that is torn most of it is left to the lanes
+// that come after these, so that all have their turn.
+func (a *admission) window(ctx context.Context, g laneGroup) (int, error) {
+	l := &g.lanes[0]
+	if !l.fair {
+		return a.left, nil
+	}
+	var used int
+	if err := a.tx.QueryRowContext(ctx, windowSQL, l.Project, l.Pool, queue.FairWindow).Scan(&used); err != nil {
+		return 0, err
+	}
+	room := queue.FairWindow - used
+	if g.torn {
+		room = (room + rand.IntN(4)) / 4
+	}
+	return min(room, a.left), nil
+}
+
+// room returns how many builds of a lane may be queued for all that is known of its key.
 func (a *admission) room(ctx context.Context, l *lane) (int, error) {
-	room := a.left
-	if l.Key != "" {
-		var free sql.NullInt64
-		if err := a.tx.QueryRowContext(ctx, limitRoomSQL, l.Project, l.Key).Scan(&free); err != nil {
-			return 0, err
-		}
-		if free.Valid {
-			room = min(room, int(free.Int64))
-		}
+	if l.Key == "" {
+		return math.MaxInt, nil
 	}
-	if l.fair {
-		var used int
-		if err := a.tx.QueryRowContext(ctx, windowSQL, l.Project, l.Pool, queue.FairWindow).Scan(&used); err != nil {
-			return 0, err
-		}
-		room = min(room, queue.FairWindow-used)
+	var free sql.NullInt64
+	if err := a.tx.QueryRowContext(ctx, limitRoomSQL, l.Project, l.Key).Scan(&free); err != nil {
+		return 0, err
 	}
-	return room, nil
+	if !free.Valid {
+		return math.MaxInt, nil
+	}
+	return int(free.Int64), nil
 }
 
 // active says of a build b that it has room in the limit of its key.
@@ -199,10 +238,10 @@ SELECT b.id, b.rank FROM {schema}build AS b
 WHERE ` + waits + ` AND b.pool = ?1 AND b.project = ?2 AND b.limit_key = ?3 AND b.class_id = ?4
 ORDER BY b.rank, b.id LIMIT +?5`)
 
-// first returns the first builds of some classes of a lane, in order.
-func (a *admission) first(ctx context.Context, l *lane, classes []queue.ClassID, limit int) ([]candidate, error) {
+// first returns the first builds of the classes of a lane that are served, in order.
+func (a *admission) first(ctx context.Context, l *lane, limit int) ([]candidate, error) {
 	var found []candidate
-	for _, class := range classes {
+	for _, class := range l.served {
 		err := a.each(ctx, func(rows *sql.Rows) error {
 			c := candidate{class: class}
 			err := rows.Scan(scanID(&c.Build), &c.Rank)
@@ -213,10 +252,12 @@ func (a *admission) first(ctx context.Context, l *lane, classes []queue.ClassID,
 			return nil, err
 		}
 	}
-	slices.SortFunc(found, func(x, y candidate) int {
-		return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))
-	})
+	slices.SortFunc(found, byRank)
 	return found[:min(limit, len(found))], nil
+}
+
+func byRank(x, y candidate) int {
+	return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))
 }
 
 var admitSQL = statement(`
@@ -271,14 +312,17 @@ var (
 	WHERE q.project = ?2 AND q.pool = ?3 AND q.state = {queued} AND c.served_until > ?4 IS NOT 1 LIMIT +?1)`)
 )
 
-// makeRoom holds those queued builds again that nobody can claim and that take up the room in which a lane's builds wait for theirs.
-func (a *admission) makeRoom(ctx context.Context, l *lane) error {
-	if l.Key != "" {
+// makeRoom holds those queued builds again that nobody can claim and that take up the room in which a group's builds wait for theirs.
+func (a *admission) makeRoom(ctx context.Context, g laneGroup) error {
+	for _, l := range g.lanes {
+		if l.Key == "" {
+			continue
+		}
 		if err := a.hold(ctx, holdKeySQL, a.left, l.Project, l.Key, a.now); err != nil {
 			return err
 		}
 	}
-	if l.fair {
+	if l := &g.lanes[0]; l.fair {
 		return a.hold(ctx, holdShareSQL, a.left, l.Project, l.Pool, a.now)
 	}
 	return nil

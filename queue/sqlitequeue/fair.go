@@ -6,6 +6,38 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
+// joins reports whether a lane shares a window with another.
+func (l *lane) joins(other *lane) bool {
+	return l.fair && l.Pool == other.Pool && l.Project == other.Project
+}
+
+// A laneGroup is lanes that share what is left: those of a project in a fair pool, or else a single one.
+type laneGroup struct {
+	lanes []lane
+	torn  bool // there are more than the call looks at
+}
+
+// group returns lanes in groups. What shares a window is looked at in one call: if a part of it is beyond the last lane, it is left for the
+// next call, unless it comes first.
+func group(lanes []lane, beyond *lane) []laneGroup {
+	var groups []laneGroup
+	for i := range lanes {
+		if i == 0 || !lanes[i].joins(&lanes[i-1]) {
+			groups = append(groups, laneGroup{})
+		}
+		last := &groups[len(groups)-1]
+		last.lanes = append(last.lanes, lanes[i])
+	}
+	if beyond == nil || len(lanes) == 0 || !beyond.joins(&lanes[len(lanes)-1]) {
+		return groups
+	}
+	if len(groups) == 1 {
+		groups[0].torn = true
+		return groups
+	}
+	return groups[:len(groups)-1]
+}
+
 // A fairPool is how far a fair pool has come. While one call admits builds its virtual time stands still: they begin at it or later.
 type fairPool struct {
 	time, end int64
@@ -29,7 +61,7 @@ ON CONFLICT (pool, project) DO UPDATE SET virtual_end = excluded.virtual_end`)
 	movePoolSQL = statement(`UPDATE {schema}pool SET virtual_end = ?2 WHERE name = ?1`)
 )
 
-// rank gives builds of a lane in a fair pool their places.
+// rank gives builds of a lane's project in its fair pool their places.
 func (a *admission) rank(ctx context.Context, l *lane, builds []candidate) error {
 	p, err := a.pool(ctx, l.Pool)
 	if err != nil {
