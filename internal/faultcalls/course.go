@@ -54,6 +54,9 @@ func (o *Course) Check(a Answer, fault Fault) (made bool) {
 	if a.Err == nil && !a.same(o.first) || a.Err != nil && !fault.Unknown(a.Err) {
 		o.Errorf("%v: it returned %v", fault, a)
 	}
+	if a.mixed() {
+		o.Errorf("%v: it returned %v; want the error alone", fault, a)
+	}
 	between := o.sane(o.before, fault)
 	made = between.equal(o.after)
 	switch {

@@ -4,7 +4,7 @@
 // changes, what it returns, and what the same call returns and changes when it is made once more. When it is then made with a
 // fault, whatever that is, [Course.Check] looks at what is stored now and makes the call again without one:
 //
-//   - The error says that the outcome is unknown.
+//   - The error says that the outcome is unknown, and nothing is returned beside it.
 //   - The change was made wholly or not at all; the calls that make theirs in steps have made some of those.
 //   - No epoch has fallen, nothing that had ended has changed, each build is in one place.
 //   - The repeated call answers and leaves what it does when nothing fails: what was done is not done again.

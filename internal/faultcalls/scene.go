@@ -84,10 +84,12 @@ func (s *Scene) set(c *Call) {
 	s.running = s.claimed(s.submit(1, "pool", 0))
 	s.cancelling = s.claimed(s.submit(2, "pool", 0))
 	s.offered = s.claimed(s.submit(3, "pool", 0))
-	s.must(s.accept(ctx, s.Backend, s.running, s.cancelling))
+	_, err = s.accept(ctx, s.Backend, s.running, s.cancelling)
+	s.must(err)
 	_, err = s.Cancel(ctx, project, []queue.ID{s.cancelling.Build}, "not wanted", force, s.now)
 	s.must(err)
-	s.must(s.appendLog(ctx, s.Backend, 0, "hello"))
+	_, err = s.appendLog(ctx, s.Backend, 0, "hello")
+	s.must(err)
 	_, err = s.ReserveArtifact(ctx, s.artifact("reserved"), s.now)
 	s.must(err)
 	s.queued = s.submit(4, "pool", wait)
@@ -156,25 +158,25 @@ func (s *Scene) claimed(id queue.ID) queue.AttemptID {
 	return claimed[0].AttemptID
 }
 
-func (s *Scene) accept(ctx context.Context, b queue.Backend, ids ...queue.AttemptID) error {
+func (s *Scene) accept(ctx context.Context, b queue.Backend, ids ...queue.AttemptID) ([]queue.AttemptID, error) {
 	accepts := make([]queue.Acceptance, len(ids))
 	for i, id := range ids {
 		accepts[i] = queue.Acceptance{AttemptID: id, Session: s.session, TokenHash: queue.Digest{1}, Slack: time.Second}
 	}
 	done, err := b.Accept(ctx, accepts, s.now)
 	if err == nil && len(done) != len(ids) {
-		err = fmt.Errorf("%d of %d attempts were accepted: %w", len(done), len(ids), queue.ErrStaleLease)
+		return nil, fmt.Errorf("%d of %d attempts were accepted: %w", len(done), len(ids), queue.ErrStaleLease)
 	}
-	return err
+	return done, err
 }
 
-func (s *Scene) appendLog(ctx context.Context, b queue.Backend, offset int64, data string) error {
+func (s *Scene) appendLog(ctx context.Context, b queue.Backend, offset int64, data string) ([]queue.LogLength, error) {
 	done, err := b.AppendLogs(ctx, []queue.LogChunk{{AttemptID: s.running, Offset: offset, Data: []byte(data)}},
 		queue.LogLimit{Bytes: 1 << 20, Lines: 1 << 20}, s.now)
 	if err == nil && (len(done) != 1 || done[0].Length != offset+int64(len(data))) {
-		err = fmt.Errorf("AppendLogs returned %v", done)
+		return nil, fmt.Errorf("AppendLogs returned %v", done)
 	}
-	return err
+	return done, err
 }
 
 func (s *Scene) artifact(name string) queue.NewArtifact {
@@ -191,10 +193,11 @@ type Answer struct {
 	result any
 }
 
-// Alone reports whether there is an error and nothing else. What a Maintain did before an error is not counted as a result.
-func (a Answer) Alone() bool {
+// mixed reports whether there is a result beside an error: what a transaction gave that was rolled back, or may have been, must not be taken
+// for one. What a Maintain did before an error is no result.
+func (a Answer) mixed() bool {
 	_, counts := a.result.(queue.Maintained)
-	return a.Err != nil && (counts || a.result == nil || reflect.ValueOf(a.result).IsZero())
+	return a.Err != nil && !counts && a.result != nil && !reflect.ValueOf(a.result).IsZero()
 }
 
 // String returns the result and the error.

@@ -56,8 +56,10 @@ func (r *Reader) Explain(ctx context.Context, project string, id queue.ID, now t
 	if err := r.settings(ctx, &c); err != nil {
 		return queue.Circumstances{}, err
 	}
-	c.Workers, err = r.workers(ctx, c.Build.Pool, c.Now)
-	return c, err
+	if c.Workers, err = r.workers(ctx, c.Build.Pool, c.Now); err != nil {
+		return queue.Circumstances{}, err
+	}
+	return c, nil
 }
 
 // present returns now, or the database's time if it is zero.

@@ -59,9 +59,6 @@ func (w *wire) try(f faultconn.Fault) (struck, dark bool) {
 	if !struck && a.Err != nil {
 		w.Errorf("%+v does not strike, and it returned %v", f, a)
 	}
-	if a.Err != nil && !a.Alone() {
-		w.Errorf("%+v: it returned %v; want the error alone", f, a)
-	}
 	made := w.Check(a, faultcalls.Fault{
 		What:  fmt.Sprintf("%+v", f),
 		Lossy: f.At == faultconn.Answered || f.At == faultconn.Received,

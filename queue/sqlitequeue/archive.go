@@ -48,10 +48,7 @@ func (b *Backend) ClosedLogs(ctx context.Context, limit int, hold time.Duration,
 			return err
 		}, closedLogsSQL, c.now, hold.Microseconds(), limit)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return logs, nil
+	return alone(logs, err)
 }
 
 // ArchiveLog implements [queue.Logs]. An attempt has ended when it has a row. A log that was never written to may have no head.
@@ -83,10 +80,7 @@ func (b *Backend) DroppedLogs(ctx context.Context, limit int, hold time.Duration
 			return err
 		}, droppedLogsSQL, c.now, hold.Microseconds(), limit)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return logs, nil
+	return alone(logs, err)
 }
 
 // ForgetLogs implements [queue.Logs].

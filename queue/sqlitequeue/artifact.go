@@ -49,10 +49,7 @@ func (b *Backend) ReserveArtifact(ctx context.Context, n queue.NewArtifact, now 
 		}
 		return err
 	})
-	if err != nil {
-		return queue.Artifact{}, err
-	}
-	return a, nil
+	return alone(a, err)
 }
 
 // room returns an error that wraps queue.ErrQuota if a project has no room for an artifact of that size.
@@ -82,7 +79,7 @@ func (b *Backend) CommitArtifact(
 		a, err = c.artifact(ctx, commitArtifactSQL, id.Build[:], id.Epoch, name)
 		return err
 	})
-	return a, err
+	return alone(a, err)
 }
 
 // ReleaseArtifact implements [queue.Artifacts].

@@ -45,8 +45,5 @@ func (b *Backend) Cancel(
 			return err
 		}, canceledSQL, arg, project)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return canceled, nil
+	return alone(canceled, err)
 }

@@ -57,6 +57,15 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 	return err
 }
 
+// alone returns err alone, if there is one: what a change has found before it was undone is no result.
+func alone[T any](result T, err error) (T, error) {
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return result, nil
+}
+
 var (
 	beginSQL    = statement("BEGIN IMMEDIATE")
 	commitSQL   = statement("COMMIT")

@@ -35,7 +35,7 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, limit int) (
 		heads = append(heads, h)
 		return err
 	}, probeSQL, arg, limit)
-	return heads, err
+	return alone(heads, err)
 }
 
 // Claim implements [queue.Transitions].
@@ -59,7 +59,7 @@ func (b *Backend) Claim(
 		claimed, err = c.claim(ctx, picks, offer)
 		return err
 	})
-	return claimed, err
+	return alone(claimed, err)
 }
 
 // A member is a live session that takes part in a claim.

@@ -33,7 +33,7 @@ func Finish(ctx context.Context, q *queue.Queue, tx bun.IConn, ends ...queue.Com
 			finished, err = c.finish(ctx, ends, avoid)
 			return err
 		})
-		return finished, err
+		return alone(finished, err)
 	})
 }
 
@@ -45,10 +45,7 @@ func (b *Backend) Finish(
 		finished, err = c.finish(ctx, ends, avoid)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return finished, nil
+	return alone(finished, err)
 }
 
 var finishSQL = statement(retryColumns + fence)

@@ -153,5 +153,5 @@ func (b *Backend) readLeases(ctx context.Context, query string, args ...any) ([]
 		leases = append(leases, l.public(now))
 		return err
 	}, query, args...)
-	return leases, err
+	return alone(leases, err)
 }

@@ -69,10 +69,7 @@ func (b *Backend) AppendLogs(
 		}
 		return c.grow(ctx, grown, added)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return lengths, nil
+	return alone(lengths, err)
 }
 
 // heads returns what is stored of the logs of those of the attempts that are leased.

@@ -24,10 +24,7 @@ func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time
 		done = r.done
 		return nil
 	})
-	if err != nil {
-		return queue.Maintained{}, err
-	}
-	return done, nil
+	return alone(done, err)
 }
 
 // A round is one call of Maintain.

@@ -55,7 +55,7 @@ func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now ti
 		accepted, err = c.attempts(ctx, acceptedSQL, arg)
 		return err
 	})
-	return accepted, err
+	return alone(accepted, err)
 }
 
 // comeBack queues a claimed build b again, at its place. In a pool that became fair meanwhile it has none and is held, so that Admit ranks
@@ -82,7 +82,7 @@ func (b *Backend) Release(
 		released, err = c.attempts(ctx, releaseSQL, c.now+avoid.Microseconds(), arg)
 		return err
 	})
-	return released, err
+	return alone(released, err)
 }
 
 // attemptIDs is the set that a list of queue.AttemptID carries, as one argument.

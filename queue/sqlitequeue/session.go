@@ -39,7 +39,7 @@ func (b *Backend) Beat(ctx context.Context, controller queue.ID, ttl time.Durati
 			return err
 		}, replacedSQL, controller[:])
 	})
-	return beat, err
+	return alone(beat, err)
 }
 
 var (
@@ -65,7 +65,7 @@ func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.
 		return c.conn.Conn.QueryRowContext(ctx, openSQL, s.Controller[:], s.Worker, s.Instance, s.Labels.String(),
 			strings.Join(s.Pools, ","), s.Slots, s.Direct, c.now).Scan(&id)
 	})
-	return id, err
+	return alone(id, err)
 }
 
 var (
@@ -146,8 +146,5 @@ func (b *Backend) Adopt(
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return leases, nil
+	return alone(leases, err)
 }

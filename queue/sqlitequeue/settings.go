@@ -81,7 +81,7 @@ func (b *Backend) Pools(ctx context.Context) ([]queue.Pool, error) {
 		}
 		return nil
 	}, poolsSQL)
-	return pools, err
+	return alone(pools, err)
 }
 
 var (
@@ -110,7 +110,7 @@ func (b *Backend) Projects(ctx context.Context, after string, limit int) ([]queu
 		projects = append(projects, p)
 		return err
 	}, projectsSQL, after, limit)
-	return projects, err
+	return alone(projects, err)
 }
 
 var (
@@ -147,7 +147,7 @@ func (b *Backend) Limits(ctx context.Context, project, after string, max int) ([
 		limits = append(limits, l)
 		return err
 	}, limitsSQL, project, after, max)
-	return limits, err
+	return alone(limits, err)
 }
 
 // An UPDATE would walk over all classes if SQLite thought that they are few.

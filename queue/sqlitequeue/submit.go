@@ -48,10 +48,7 @@ func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.
 		done, err = submit(ctx, c.conn.Conn, builds, time.UnixMicro(c.now))
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return done, nil
+	return alone(done, err)
 }
 
 // newBuild is an element of the list that submitSQL reads. What is left out is null.
