@@ -51,7 +51,9 @@ var variants = map[string]variant{
 		[]edit{{` FOR NO KEY UPDATE SKIP LOCKED`, ""}, {`q\.ctid`, "q.id"}, {`b\.ctid`, "b.id"}}, // a place in the table is as good as a lock
 		"Concurrency/ClaimOnce", "Claim/Offered",
 	},
-	// That calls of Admit take turns is tested by TestAdmitTakesTurns, which also sees the limit broken without their lock.
+	"admit without its lock": {
+		func(s *statements) *string { return &s.takeLock }, []edit{{`pg_advisory_xact_lock`, ""}}, "Limit/Turns", "Limit/Exact",
+	},
 	"admit without counting": {
 		func(s *statements) *string { return &s.admit }, []edit{{`m\.max_running - u\.n`, "m.max_running"}}, "Limit/Exact", "Limit/NoLimit",
 	},

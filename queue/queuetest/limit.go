@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -257,6 +258,44 @@ var limitCases = []testCase{
 				s.wantHead(b, 0)
 			}
 			s.wantAdmitted(s.admitInSteps(1), 0)
+		},
+	},
+	{
+		"Turns",
+		"What one call of Admit has decided by counting holds until it has committed: calls that begin at different lanes of a key at once do not give its room away twice.",
+		func(s *subject) {
+			const most, rounds = 2, 20
+			s.limit("key", most)
+			pools := make([][]queue.NewBuild, crowd)
+			for i := range pools {
+				pools[i] = s.sharing("key", most*rounds)
+				for j := range pools[i] {
+					pools[i][j].Priority = (i + j) % 3
+				}
+			}
+			slices.SortFunc(pools, func(x, y []queue.NewBuild) int { return strings.Compare(x[0].Pool, y[0].Pool) })
+			all := slices.Concat(pools...)
+			s.submit(all...)
+			s.maintain(s.rules())
+			s.serve(all...)
+			slots := s.slots(most)
+			for range rounds {
+				s.together(func(ctx context.Context, i int) error {
+					var after queue.Lane
+					if i > 0 {
+						b := pools[i-1][0]
+						after = queue.Lane{Pool: b.Pool, Project: b.Project, Key: b.ConcurrencyKey}
+					}
+					_, err := s.Admit(ctx, after, 100, s.now)
+					return err
+				})
+				s.wantUsed("key", most, most)
+				for _, pool := range pools {
+					for _, c := range s.claim(pool[0], slots...) {
+						s.ends(report(c.AttemptID, queue.Succeeded), queue.Succeeded)
+					}
+				}
+			}
 		},
 	},
 	{
