@@ -124,7 +124,5 @@ func (c *change) artifact(ctx context.Context, query string, args ...any) (queue
 
 // ListArtifacts implements [queue.Artifacts].
 func (b *Backend) ListArtifacts(ctx context.Context, project string, id queue.AttemptID) ([]queue.Artifact, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
-	defer cancel()
-	return b.reader.ListArtifacts(ctx, project, id)
+	return ask(ctx, b, func(ctx context.Context) ([]queue.Artifact, error) { return b.reader.ListArtifacts(ctx, project, id) })
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
-	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/slipway-build/slipway/queue"
@@ -26,7 +25,7 @@ type change struct {
 
 // change makes a change with do, wholly if do returns nil and else not at all, before the backend's timeout.
 func (b *Backend) change(ctx context.Context, now time.Time, do func(context.Context, *change) error) error {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	return b.transact(ctx, now, do)
 }
@@ -37,11 +36,11 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 	case b.writer <- struct{}{}:
 		defer func() { <-b.writer }()
 	case <-ctx.Done():
-		return fmt.Errorf("wait for other writers: %w", ctx.Err())
+		return waited(ctx, "other writers")
 	}
 	conn, err := b.db.Conn(ctx)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	defer conn.Close()
 	if err = begin(ctx, conn); err == nil {
@@ -54,16 +53,7 @@ func (b *Backend) transact(ctx context.Context, now time.Time, do func(context.C
 	if err != nil {
 		rollback(ctx, conn)
 	}
-	return err
-}
-
-// alone returns err alone, if there is one: what a change has found before it was undone is no result.
-func alone[T any](result T, err error) (T, error) {
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return result, nil
+	return explain(err)
 }
 
 var (
@@ -91,7 +81,7 @@ func begin(ctx context.Context, conn bun.Conn) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("wait for other processes that write: %w", ctx.Err())
+			return waited(ctx, "other processes that write")
 		case over:
 			rollback(ctx, conn) // should it have begun at the last moment
 		case !failed(err, sqlite3.SQLITE_BUSY):
@@ -111,12 +101,6 @@ func rollback(ctx context.Context, conn bun.Conn) {
 
 // discard closes a connection instead of giving it back to the pool.
 func discard(conn bun.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
-
-// failed reports whether err is an error of SQLite with that code, which may be an extended one.
-func failed(err error, code int) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && (e.Code() == code || e.Code()&0xff == code)
-}
 
 // exec runs a statement and returns how many rows it changed.
 func (c *change) exec(ctx context.Context, query string, args ...any) (int, error) {

@@ -5,8 +5,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // statements are the texts that this package runs over and over, each as it is sent.
@@ -22,10 +24,13 @@ func statement(text string) string {
 
 // A connector makes connections that keep this package's statements prepared: to parse them costs more than to run them.
 // database/sql could keep them only for transactions that it began itself.
-type connector struct{ driver.Connector }
+type connector struct {
+	driver.Connector
+	timeout time.Duration // for opening a connection
+}
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	dc, err := c.Connector.Connect(ctx)
+	dc, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +39,24 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(fmt.Errorf("sqlitequeue: %T lacks what is expected of a connection", dc), dc.Close())
 	}
 	return &conn{sqliteConn: able, prepared: make(map[string]preparedStmt)}, nil
+}
+
+// open opens a connection. While somebody else puts a new file into WAL mode SQLite refuses at once, whatever the busy timeout.
+func (c connector) open(ctx context.Context) (driver.Conn, error) {
+	over := time.After(c.timeout)
+	for {
+		dc, err := c.Connector.Connect(ctx)
+		if !failed(err, sqlite3.SQLITE_BUSY) {
+			return dc, err
+		}
+		select {
+		case <-time.After(patience):
+		case <-ctx.Done():
+			return nil, err
+		case <-over:
+			return nil, err
+		}
+	}
 }
 
 // sqliteConn is what the driver's connections offer to database/sql and, by (*sql.Conn).Raw, to its users.

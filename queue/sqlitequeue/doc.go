@@ -25,15 +25,16 @@
 // at all. Any number of goroutines, of backends and of processes of one host may work on one file. Limits, quotas and statistics are
 // exact, because one change is made at a time: what it counts stays true until it has decided.
 //
-// Every call ends within [Options.Timeout], also while another process holds the file's lock. Finding work, leases and what is due
-// goes by indexes of only such builds, and costs the same however many others are stored. What takes time in proportion to builds is to
-// make a pool fair that has builds queued, and to end that.
+// Every call ends within [Options.Timeout], also while another process holds the file's lock: then, and if the file cannot be opened, read
+// or written, or there is no room for it, with an error that wraps [queue.ErrUnavailable]. Finding work, leases and what is due goes by
+// indexes of only such builds, and costs the same however many others are stored. What takes time in proportion to builds is to make a pool
+// fair that has builds queued, and to end that.
 //
 // # What it does not
 //
-// SQLite has one writer at a time, so that changes wait for each other: batches, such as [queue.Queue.SubmitMany], cost
-// little more than one change. Readers do not wait. Processes do not hear of each other's changes: they poll. The file must be on a local disk, because SQLite's locks do not work across
-// hosts; for several hosts there is package pgqueue.
+// SQLite has one writer at a time, so that changes wait for each other: batches, such as [queue.Queue.SubmitMany], cost little more than
+// one change. Readers do not wait. Processes do not hear of each other's changes: they poll. The file must be on a local disk, because
+// SQLite's locks do not work across hosts; for several hosts there is package pgqueue.
 //
 // Times are those of the host's clock, which all processes that use the file share. It is read once in each change, after the
 // change has got the write lock, so that times are in the order of changes. Should the clock be set back, leases, offers and

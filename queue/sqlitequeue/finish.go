@@ -26,14 +26,14 @@ func Finish(ctx context.Context, q *queue.Queue, tx bun.IConn, ends ...queue.Com
 	if err != nil {
 		return nil, &queue.Error{Op: "finish", Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	return q.FinishBy(ends, func(ends []queue.Completion, avoid time.Duration) (finished []queue.Finished, err error) {
 		err = within(ctx, tx, func(c *change) error {
 			finished, err = c.finish(ctx, ends, avoid)
 			return err
 		})
-		return alone(finished, err)
+		return alone(finished, explain(err))
 	})
 }
 

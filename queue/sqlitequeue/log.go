@@ -119,7 +119,7 @@ func (c *change) grow(ctx context.Context, grown []growth, added []queue.LogChun
 func (b *Backend) ReadLog(
 	ctx context.Context, project string, id queue.AttemptID, offset int64, limit int,
 ) (queue.LogPage, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
-	defer cancel()
-	return b.reader.ReadLog(ctx, project, id, offset, limit)
+	return ask(ctx, b, func(ctx context.Context) (queue.LogPage, error) {
+		return b.reader.ReadLog(ctx, project, id, offset, limit)
+	})
 }

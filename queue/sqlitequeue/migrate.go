@@ -42,16 +42,17 @@ func (b *Backend) Migrate(ctx context.Context) error {
 
 // Ping implements [queue.Records]. The error wraps [ErrOutdated] or [ErrTooNew] if the schema is the trouble.
 func (b *Backend) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	var made int
 	err := b.db.NewSelect().TableExpr("sqlite_schema").ColumnExpr("count(*)").
 		Where("name = ?", string(names.Table("schema_version"))).Scan(ctx, &made)
-	if err != nil {
-		return err
-	}
-	if made == 0 {
+	switch {
+	case err != nil:
+		return explain(err)
+	case made == 0:
 		return ErrOutdated
+	default:
+		return explain(b.migrator.Check(ctx, b.db))
 	}
-	return b.migrator.Check(ctx, b.db)
 }

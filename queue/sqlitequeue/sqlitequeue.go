@@ -75,7 +75,7 @@ func open(path string, timeout time.Duration, synchronous string) (*sql.DB, erro
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector{sqliteConnector})
+	db := sql.OpenDB(connector{sqliteConnector, timeout})
 	// One connection writes at a time; the others read. Opening one costs several statements, so they are kept.
 	conns := max(4, runtime.GOMAXPROCS(0))
 	db.SetMaxOpenConns(conns)

@@ -26,10 +26,11 @@ func Submit(ctx context.Context, q *queue.Queue, tx bun.IConn, params ...queue.P
 	if err != nil {
 		return nil, &queue.Error{Op: "submit", Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
+	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	return q.SubmitBy(params, func(builds []queue.NewBuild) ([]queue.Submitted, error) {
-		return submit(ctx, tx, builds, present(time.Time{}))
+		done, err := submit(ctx, tx, builds, present(time.Time{}))
+		return done, explain(err)
 	})
 }
 
