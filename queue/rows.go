@@ -113,7 +113,8 @@ type Completion struct {
 type Finished struct {
 	AttemptID
 	State State
-	// Admitted says that the build had come by way of Admit: its end may have made room for another.
+	// Admitted says that the build had come by way of Admit: its end may have made room for another. Where the attempt had been finished
+	// before, this counts for nothing: it made room then.
 	Admitted bool
 }
 
@@ -122,7 +123,8 @@ type CanceledBuild struct {
 	ID ID
 	// State is the build's state now: Canceled, Cancelling, or the end that it had come to before.
 	State State
-	// Admitted is as in [Finished].
+	// Admitted says that the build had come by way of Admit and that this call has ended it: it has made room for another. One that is
+	// Cancelling makes room when it ends.
 	Admitted bool
 }
 

@@ -180,15 +180,17 @@ func (b *Backend) Cancel(
 		if err != nil || slices.Contains(ids[:i], id) {
 			continue
 		}
+		var room bool
 		switch bd.state {
 		case queue.Pending, queue.Offered:
+			room = bd.admitted
 			bd.reason = reason
 			bd.finish(queue.Canceled, now)
 		case queue.Running:
 			bd.cancel(reason, now.Add(force))
 		default: // it is Cancelling already, or has ended
 		}
-		done = append(done, queue.CanceledBuild{ID: id, State: bd.state, Admitted: bd.admitted})
+		done = append(done, queue.CanceledBuild{ID: id, State: bd.state, Admitted: room})
 	}
 	return done, nil
 }

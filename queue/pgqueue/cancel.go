@@ -11,7 +11,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// cancelSQL returns the states before: what a cancel does follows from them alone. That the project is compared as it is keeps the planner
+// cancelSQL returns the states before: what a cancel does follows from them alone. What is held has no room any more that it could make. That the project is compared as it is keeps the planner
 // from the indexes of projects: a walk over a project that has few builds looks cheap to it.
 const cancelSQL = `
 WITH found AS MATERIALIZED (
@@ -32,7 +32,7 @@ WITH found AS MATERIALIZED (
 	FROM found f
 	WHERE b.id = f.id AND f.state <= {running}
 )
-SELECT id, state, admitted FROM found`
+SELECT id, state, admitted AND state IN ({queued}, {offered}) FROM found`
 
 // Cancel implements [queue.Transitions].
 func (b *Backend) Cancel(

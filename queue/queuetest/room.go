@@ -144,6 +144,33 @@ var roomCases = []testCase{
 		},
 	},
 	{
+		"Canceled",
+		"Cancel says of a build that had come by way of Admit that it made room if this call has ended it, and only then.",
+		func(s *subject) {
+			s.limit("key", 5)
+			builds := s.sharing("key", 6)
+			s.wantAdmitted(s.ready(builds...), 5)
+			running, waits := s.running(builds[0], s.worker()), s.running(builds[1], s.worker())
+			offered := s.offered(builds[2], s.worker())
+			s.releases(s.offered(builds[3], s.worker()))
+			s.ends(report(waits, queue.Lost), queue.Pending)
+			plain := s.draft()
+			s.queued(plain)
+			for i, made := range []bool{false, false, true, true, true, false} {
+				s.wantRoom(builds[i], made)
+			}
+			s.wantRoom(plain, false)
+			ended, err := s.Finish(s.ctx, []queue.Completion{report(running, queue.Canceled), report(offered, queue.Canceled)}, avoid, s.now)
+			s.must(err)
+			if len(ended) != 1 || !ended[0].Admitted {
+				s.Errorf("Finish returned %+v, want the build that was running and has made room", ended)
+			}
+			for _, b := range append(builds, plain) {
+				s.wantRoom(b, false)
+			}
+		},
+	},
+	{
 		"HeldEnds",
 		"A build that waits to be admitted is Pending: it can be canceled, and expires.",
 		func(s *subject) {
@@ -161,4 +188,14 @@ var roomCases = []testCase{
 			s.wantIDs("claims", s.taken(builds[0]), ids(builds[3:]))
 		},
 	},
+}
+
+// wantRoom cancels a build and reports whether that says it made room, if it should not, or the other way round.
+func (s *subject) wantRoom(b queue.NewBuild, made bool) {
+	s.Helper()
+	done, err := s.Cancel(s.ctx, b.Project, []queue.ID{b.ID}, "not wanted", force, s.now)
+	s.must(err)
+	if len(done) != 1 || done[0].Admitted != made {
+		s.Errorf("Cancel returned %+v, want one with admitted %t", done, made)
+	}
 }

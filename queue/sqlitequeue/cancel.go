@@ -21,7 +21,11 @@ UPDATE {schema}build AS b SET
 	not_before = NULL, reason = ?4
 WHERE ` + cancelIDs + ` AND b.state <= {running}`)
 
-	canceledSQL = statement(`SELECT b.id, b.state, b.admitted FROM {schema}build AS b WHERE ` + cancelIDs)
+	// canceledSQL tells before cancelSQL what that leads to.
+	canceledSQL = statement(`
+SELECT b.id, CASE WHEN b.state < {running} THEN {canceled} WHEN b.state = {running} THEN {cancelling} ELSE b.state END,
+	b.admitted AND b.state IN ({queued}, {offered})
+FROM {schema}build AS b WHERE ` + cancelIDs)
 )
 
 // Cancel implements [queue.Transitions].
@@ -33,10 +37,7 @@ func (b *Backend) Cancel(
 		return nil, err
 	}
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		if _, err := c.exec(ctx, cancelSQL, arg, project, c.now, reason, force.Microseconds()); err != nil {
-			return err
-		}
-		return c.each(ctx, func(rows *sql.Rows) error {
+		err := c.each(ctx, func(rows *sql.Rows) error {
 			var done queue.CanceledBuild
 			var state sqlqueue.State
 			err := rows.Scan(scanID(&done.ID), &state, &done.Admitted)
@@ -44,6 +45,11 @@ func (b *Backend) Cancel(
 			canceled = append(canceled, done)
 			return err
 		}, canceledSQL, arg, project)
+		if err != nil {
+			return err
+		}
+		_, err = c.exec(ctx, cancelSQL, arg, project, c.now, reason, force.Microseconds())
+		return err
 	})
 	return alone(canceled, err)
 }
