@@ -76,7 +76,7 @@ type Transitions interface {
 
 	// Maintain moves along whatever is due, at most rules.Limit builds of each kind, and may run in many processes at once. If it
 	// returns without More, nothing is left that was due when it began, but for what others were moving. With an error it may have made
-	// a part of its changes: it returns the counts of that part.
+	// a part of its changes: it returns the counts of that part. What cannot be done keeps nothing else from being done, unless ctx ends.
 	//
 	// Held builds are queued in the call that makes their class, or in which their time has come, unless they have to be admitted:
 	// those are left to Admit. A build with a concurrency key gave up its place when it began to wait for its back-off. A build whose offer ran out avoids the worker for rules.Avoid;

@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
@@ -96,21 +97,25 @@ WITH gone AS MATERIALIZED (
 )` + endSQL
 
 // Maintain implements [queue.Transitions]. It moves at most 512 builds of each kind, even if the rules allow more. Each kind has a
-// transaction of its own: after an error those before it have been made.
+// transaction of its own.
 func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time) (queue.Maintained, error) {
 	r := round{Backend: b, Rules: rules, now: now}
 	r.Limit = min(r.Limit, sweepLimit)
 	if r.Limit < 1 {
 		return r.done, nil
 	}
+	var failed []error
 	for _, step := range []func(context.Context) error{
-		r.expire, r.takeBack, r.end, r.sweep, r.promote, r.settle, r.retire, r.unreserve, r.forget, r.fold,
+		r.expire, r.takeBack, r.orphans, r.timeOut, r.force, r.sweep, r.intern, r.classify, r.due, r.settle, r.retire, r.unreserve,
+		r.forgetSessions, r.forgetControllers, r.forgetKeys, r.fold,
 	} {
-		if err := step(ctx); err != nil {
-			return r.done, err
+		err := step(ctx)
+		failed = append(failed, err)
+		if err != nil && ctx.Err() != nil {
+			break
 		}
 	}
-	return r.done, nil
+	return r.done, errors.Join(failed...)
 }
 
 // A round is one call of Maintain.
@@ -119,6 +124,8 @@ type round struct {
 	queue.Rules
 	now  time.Time
 	done queue.Maintained
+
+	promoted int // held builds that were given a class or whose time has come
 }
 
 // move runs a statement that moves builds of a kind, if there is room for more of them: present and room are its first arguments.
@@ -141,27 +148,29 @@ func (r *round) expire(ctx context.Context) error {
 	return r.move(ctx, &r.done.Expired, r.sql.expire, queue.EventQueueTimeout.Reason())
 }
 
-// takeBack takes back offers that ran out, and those whose sessions have ended.
+// takeBack takes back offers that ran out.
 func (r *round) takeBack(ctx context.Context) error {
-	late, _, err := r.queue(ctx, r.sql.takeBack, present(r.now), r.Limit, r.Avoid.Microseconds())
-	r.count(&r.done.Released, late)
-	if err != nil || late >= r.Limit {
-		return err
-	}
-	orphans, _, err := r.queue(ctx, r.sql.orphans, present(r.now), r.Limit-late)
-	r.count(&r.done.Released, orphans)
+	_, err := r.queue(ctx, &r.done.Released, r.sql.takeBack, r.Avoid.Microseconds())
 	return err
 }
 
-// end ends what has lasted too long.
-func (r *round) end(ctx context.Context) error {
+// orphans takes back offers whose sessions have ended.
+func (r *round) orphans(ctx context.Context) error {
+	_, err := r.queue(ctx, &r.done.Released, r.sql.orphans)
+	return err
+}
+
+// timeOut ends what has run too long.
+func (r *round) timeOut(ctx context.Context) error {
 	late, err := r.endings(ctx, r.sql.timeOut, queue.EventDeadline)
-	if err != nil {
-		return err
-	}
 	r.count(&r.done.TimedOut, len(late))
-	forced, err := r.endings(ctx, r.sql.force, queue.EventCancelDeadline)
-	r.count(&r.done.Canceled, len(forced))
+	return err
+}
+
+// force ends what was told to stop and has not.
+func (r *round) force(ctx context.Context) error {
+	late, err := r.endings(ctx, r.sql.force, queue.EventCancelDeadline)
+	r.count(&r.done.Canceled, len(late))
 	return err
 }
 

@@ -9,12 +9,15 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
+// lasts holds for a held build b that need not expire: one whose time in the queue is over is not queued, even if it could not be ended.
+const lasts = `(b.expires_at IS NULL OR b.expires_at > {now})`
+
 // unclassed are the first builds whose class is not known, of which there is none yet.
 const unclassed = `(
 	SELECT z.pool, z.labels FROM (
-		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0)
+		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
 		ORDER BY b.rank, b.id LIMIT 512) z
-	LIMIT $1) u
+	LIMIT $2) u
 WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels)`
 
 // unclassedSQL looks for classes to be made, among those builds that the same round gives theirs.
@@ -36,7 +39,7 @@ WITH picked AS MATERIALIZED (
 	SELECT z.id, z.class_id FROM (
 		SELECT b.id, c.id AS class_id
 		FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
-		WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0)
+		WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
 		ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED) z
 	LIMIT $2
 )
@@ -54,7 +57,7 @@ const dueSQL = `
 WITH picked AS MATERIALIZED (
 	SELECT z.id FROM (
 		SELECT b.id FROM {schema}build b
-		WHERE b.state = {held} AND b.not_before IS NOT NULL AND b.not_before <= {now} AND b.class_id > 0
+		WHERE b.state = {held} AND b.not_before IS NOT NULL AND b.not_before <= {now} AND b.class_id > 0 AND ` + lasts + `
 		ORDER BY b.not_before LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
 	LIMIT $2
 )
@@ -93,26 +96,26 @@ WITH found AS MATERIALIZED (
 UPDATE {schema}build b SET state = {held}, admitted = false, rank = ` + ownRank + `
 WHERE b.id = ANY(ARRAY(SELECT id FROM picked))`
 
-// promote queues held builds whose class is new, and those whose time has come, or leaves them to Admit.
-func (r *round) promote(ctx context.Context) error {
-	if err := r.intern(ctx); err != nil {
-		return err
-	}
-	var promoted int
-	classified, queued, err := r.queue(ctx, r.sql.classify, present(r.now), r.Limit)
-	r.count(&promoted, classified)
-	r.done.Queued += queued
-	if err != nil || classified >= r.Limit {
-		return err
-	}
-	due, queued, err := r.queue(ctx, r.sql.due, present(r.now), r.Limit-classified)
-	r.count(&promoted, due)
+// classify queues held builds whose class is new, or leaves them to Admit.
+func (r *round) classify(ctx context.Context) error {
+	queued, err := r.queue(ctx, &r.promoted, r.sql.classify)
 	r.done.Queued += queued
 	return err
 }
 
-// queue runs a statement that queues builds, or leaves them held, and returns how many there were, and how many of them are queued.
-func (r *round) queue(ctx context.Context, sql string, args ...any) (moved, queued int, err error) {
+// due queues held builds whose time has come, or leaves them to Admit.
+func (r *round) due(ctx context.Context) error {
+	queued, err := r.queue(ctx, &r.promoted, r.sql.due)
+	r.done.Queued += queued
+	return err
+}
+
+// queue runs a statement that queues builds of a kind, or leaves them held, if there is room for more of them: present and room are its
+// first arguments. It returns how many are queued.
+func (r *round) queue(ctx context.Context, kind *int, sql string, args ...any) (queued int, err error) {
+	if *kind >= r.Limit {
+		return 0, nil
+	}
 	type row struct {
 		class  queue.ClassID
 		rank   int64
@@ -121,14 +124,15 @@ func (r *round) queue(ctx context.Context, sql string, args ...any) (moved, queu
 	rows, err := collect(ctx, r.Backend, func(c pgx.CollectableRow) (x row, err error) {
 		err = c.Scan(&x.class, &x.rank, &x.queued)
 		return x, err
-	}, sql, args...)
+	}, sql, append([]any{present(r.now), r.Limit - *kind}, args...)...)
 	for _, x := range rows {
 		if x.queued {
 			r.head(x.class, x.rank)
 			queued++
 		}
 	}
-	return len(rows), queued, err
+	r.count(kind, len(rows))
+	return queued, err
 }
 
 // head notes that a build was queued.
@@ -144,7 +148,7 @@ func (r *round) head(class queue.ClassID, rank int64) {
 
 // intern makes the classes that held builds need. Submitters never wait for its lock.
 func (r *round) intern(ctx context.Context) error {
-	missing, err := collect(ctx, r.Backend, pgx.RowTo[bool], r.sql.unclassed, r.Limit)
+	missing, err := collect(ctx, r.Backend, pgx.RowTo[bool], r.sql.unclassed, present(r.now), r.Limit)
 	if err != nil || !missing[0] {
 		return err
 	}
@@ -153,7 +157,7 @@ func (r *round) intern(ctx context.Context) error {
 		tag, err := results.Exec()
 		made = int(tag.RowsAffected())
 		return err
-	}, command{r.sql.takeLock, []any{r.lockName("intern")}}, command{r.sql.intern, []any{r.Limit}})
+	}, command{r.sql.takeLock, []any{r.lockName("intern")}}, command{r.sql.intern, []any{present(r.now), r.Limit}})
 	if err != nil {
 		return err
 	}

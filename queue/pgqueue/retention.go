@@ -143,17 +143,17 @@ func (r *round) unreserve(ctx context.Context) error {
 	return nil
 }
 
-// forget removes what nothing refers to any more, and idempotency keys that were kept long enough.
-func (r *round) forget(ctx context.Context) error {
-	for _, step := range []struct {
-		sql  string
-		keep time.Duration
-	}{
-		{r.sql.forgetSessions, forget}, {r.sql.forgetControllers, forget}, {r.sql.forgetKeys, r.KeepKeys},
-	} {
-		if err := r.move(ctx, &r.done.Forgotten, step.sql, step.keep.Microseconds()); err != nil {
-			return err
-		}
-	}
-	return nil
+// forgetSessions removes sessions that have ended and have no leases.
+func (r *round) forgetSessions(ctx context.Context) error {
+	return r.move(ctx, &r.done.Forgotten, r.sql.forgetSessions, forget.Microseconds())
+}
+
+// forgetControllers removes controllers that are gone and have no sessions.
+func (r *round) forgetControllers(ctx context.Context) error {
+	return r.move(ctx, &r.done.Forgotten, r.sql.forgetControllers, forget.Microseconds())
+}
+
+// forgetKeys gives up idempotency keys that were kept long enough.
+func (r *round) forgetKeys(ctx context.Context) error {
+	return r.move(ctx, &r.done.Forgotten, r.sql.forgetKeys, r.KeepKeys.Microseconds())
 }
