@@ -30,23 +30,26 @@ UPDATE {schema}build SET idem_key = NULL, idem_hash = NULL WHERE id IN (
 	WHERE b.idem_key IS NOT NULL AND b.finished_at <= ?1 ORDER BY b.finished_at LIMIT +?2)`)
 )
 
-// forget removes what nothing refers to any more, and idempotency keys that were kept long enough.
-func (r *round) forget(ctx context.Context) error {
-	left := r.Limit
-	for _, step := range []struct {
-		sql  string
-		keep time.Duration
-	}{
-		{forgetSessionsSQL, forget}, {forgetControllersSQL, forget}, {forgetKeysSQL, r.KeepKeys},
-	} {
-		n, err := r.exec(ctx, step.sql, r.now-step.keep.Microseconds(), left)
-		if err != nil {
-			return err
-		}
-		left -= n
-		r.count(&r.done.Forgotten, n)
-	}
-	return nil
+// forgetSessions removes sessions that have ended and have no leases.
+func (r *round) forgetSessions(ctx context.Context) error {
+	return r.forget(ctx, forgetSessionsSQL, forget)
+}
+
+// forgetControllers removes controllers that are gone and have no sessions.
+func (r *round) forgetControllers(ctx context.Context) error {
+	return r.forget(ctx, forgetControllersSQL, forget)
+}
+
+// forgetKeys gives up idempotency keys that were kept long enough.
+func (r *round) forgetKeys(ctx context.Context) error {
+	return r.forget(ctx, forgetKeysSQL, r.KeepKeys)
+}
+
+// forget removes what was kept long enough.
+func (r *round) forget(ctx context.Context, query string, keep time.Duration) error {
+	n, err := r.exec(ctx, query, r.now-keep.Microseconds(), r.Limit-r.done.Forgotten)
+	r.count(&r.done.Forgotten, n)
+	return err
 }
 
 // Reservations of attempts that last are passed over; there are as many as uploads.

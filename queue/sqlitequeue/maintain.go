@@ -3,28 +3,38 @@ package sqlitequeue
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
 
-// Maintain implements [queue.Transitions].
-func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time) (done queue.Maintained, err error) {
-	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
+// Maintain implements [queue.Transitions]. It is one change, of which what cannot be done is left out.
+func (b *Backend) Maintain(ctx context.Context, rules queue.Rules, now time.Time) (queue.Maintained, error) {
+	var done queue.Maintained
+	var errs []error
+	err := b.change(ctx, now, func(ctx context.Context, c *change) error {
 		r := &round{change: c, Rules: rules}
 		for _, step := range []func(context.Context) error{
-			r.expire, r.release, r.endOverdue, r.sweep, r.promote, r.forget, r.unreserve, r.retire,
+			r.expire, r.releaseOverdue, r.releaseEnded, r.timeOut, r.force, r.sweep, r.intern, r.classify, r.due,
+			r.forgetSessions, r.forgetControllers, r.forgetKeys, r.unreserve, r.retire,
 		} {
-			if err := step(ctx); err != nil {
+			err := r.try(ctx, step)
+			if errors.Is(err, errLost) || err != nil && ctx.Err() != nil {
 				return err
 			}
+			errs = append(errs, explain(err))
 		}
 		r.done.Heads = r.heads.all
 		done = r.done
 		return nil
 	})
-	return alone(done, err)
+	if err != nil {
+		return queue.Maintained{}, errors.Join(append(errs, err)...)
+	}
+	return done, errors.Join(errs...)
 }
 
 // A round is one call of Maintain.
@@ -33,6 +43,39 @@ type round struct {
 	queue.Rules
 	done  queue.Maintained
 	heads heads
+
+	promoted int // held builds that were given a class or whose time has come
+}
+
+var (
+	savepointSQL        = statement("SAVEPOINT step")
+	releaseSavepointSQL = statement("RELEASE step")
+	rollbackToSQL       = statement("ROLLBACK TO step")
+)
+
+// errLost says that a step could not be undone alone.
+var errLost = errors.New("the whole change is undone")
+
+// try carries out a step wholly or, with an error, not at all.
+func (r *round) try(ctx context.Context, step func(context.Context) error) error {
+	if _, err := r.exec(ctx, savepointSQL); err != nil {
+		return err
+	}
+	done, heads := r.done, slices.Clone(r.heads.all)
+	err := step(ctx)
+	if err == nil {
+		_, err = r.exec(ctx, releaseSavepointSQL)
+	}
+	if err == nil {
+		return nil
+	}
+	r.done, r.heads.all = done, heads
+	for _, query := range []string{rollbackToSQL, releaseSavepointSQL} {
+		if _, undo := r.exec(ctx, query); undo != nil {
+			return errors.Join(err, errLost, undo)
+		}
+	}
+	return err
 }
 
 // count adds n to a kind and notes when the limit was reached.
@@ -65,14 +108,17 @@ WHERE b.id IN (
 RETURNING class_id, rank, state = {queued}`)
 )
 
-// release takes back offers that ran out, and those to sessions that have ended.
-func (r *round) release(ctx context.Context) error {
-	overdue, err := r.queue(ctx, new(int), releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
-	if err != nil {
-		return err
-	}
-	ended, err := r.queue(ctx, new(int), releaseEndedSQL, r.now, r.Limit-overdue)
-	r.count(&r.done.Released, overdue+ended)
+// releaseOverdue takes back offers that ran out.
+func (r *round) releaseOverdue(ctx context.Context) error {
+	n, err := r.queue(ctx, new(int), releaseOverdueSQL, r.now, r.Avoid.Microseconds(), r.Limit)
+	r.count(&r.done.Released, n)
+	return err
+}
+
+// releaseEnded takes back offers to sessions that have ended.
+func (r *round) releaseEnded(ctx context.Context) error {
+	n, err := r.queue(ctx, new(int), releaseEndedSQL, r.now, r.Limit-r.done.Released)
+	r.count(&r.done.Released, n)
 	return err
 }
 
@@ -83,31 +129,28 @@ var (
 	forceSQL   = statement(leaseColumns + `FROM {schema}build AS b WHERE b.state = {cancelling} ` + overdue)
 )
 
-// endOverdue ends the attempts whose workers did not report in time.
-func (r *round) endOverdue(ctx context.Context) error {
-	for _, kind := range []struct {
-		sql     string
-		outcome sqlqueue.State
-		event   queue.Event
-		count   *int
-	}{
-		{timeOutSQL, sqlqueue.TimedOut, queue.EventDeadline, &r.done.TimedOut},
-		{forceSQL, sqlqueue.Canceled, queue.EventCancelDeadline, &r.done.Canceled},
-	} {
-		held, err := r.leases(ctx, kind.sql, r.now, r.Limit)
-		if err != nil {
-			return err
-		}
-		endings := make([]ending, len(held))
-		for i := range held {
-			endings[i] = held[i].ending(kind.outcome, kind.event.Reason())
-		}
-		if err := r.end(ctx, endings); err != nil {
-			return err
-		}
-		r.count(kind.count, len(held))
+// timeOut ends what has run too long.
+func (r *round) timeOut(ctx context.Context) error {
+	return r.endOverdue(ctx, &r.done.TimedOut, timeOutSQL, sqlqueue.TimedOut, queue.EventDeadline)
+}
+
+// force ends what was told to stop and has not.
+func (r *round) force(ctx context.Context) error {
+	return r.endOverdue(ctx, &r.done.Canceled, forceSQL, sqlqueue.Canceled, queue.EventCancelDeadline)
+}
+
+// endOverdue ends attempts whose workers did not report in time.
+func (r *round) endOverdue(ctx context.Context, kind *int, query string, outcome sqlqueue.State, event queue.Event) error {
+	held, err := r.leases(ctx, query, r.now, r.Limit)
+	if err != nil {
+		return err
 	}
-	return nil
+	endings := make([]ending, len(held))
+	for i := range held {
+		endings[i] = held[i].ending(outcome, event.Reason())
+	}
+	r.count(kind, len(held))
+	return r.end(ctx, endings)
 }
 
 var (
@@ -151,14 +194,17 @@ func (r *round) sweep(ctx context.Context) error {
 	return r.end(ctx, endings)
 }
 
+// lasts says of a held build b that it need not expire: one whose time in the queue is over is not queued, even if it could not be ended.
+const lasts = `(b.expires_at IS NULL OR b.expires_at > ?1)`
+
 // unclassed are the first builds whose class is not known: those that are queued as soon as it is, and those that wait for more.
 const unclassed = `(
-	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id IS NULL
-		ORDER BY b.rank, b.id LIMIT +?1)
+	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id IS NULL AND ` + lasts + `
+		ORDER BY b.rank, b.id LIMIT +?2)
 	UNION ALL
-	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id = 0
-		ORDER BY b.rank, b.id LIMIT +?1)
-	LIMIT +?1)`
+	SELECT * FROM (SELECT b.id, b.pool, b.labels FROM {schema}build AS b WHERE b.state = {held} AND b.class_id = 0 AND ` + lasts + `
+		ORDER BY b.rank, b.id LIMIT +?2)
+	LIMIT +?2)`
 
 // inFairPool says so of a build b.
 const inFairPool = `EXISTS (SELECT 1 FROM {schema}pool AS p WHERE p.name = b.pool AND p.fair = 1)`
@@ -177,8 +223,8 @@ ON CONFLICT DO NOTHING`)
 
 	classifySQL = statement(`
 UPDATE {schema}build AS b SET
-	class_id = c.id, not_before = CASE WHEN b.not_before > ?2 THEN b.not_before END,
-	state = CASE WHEN b.not_before > ?2 OR ` + gated + ` THEN {held} ELSE {queued} END
+	class_id = c.id, not_before = CASE WHEN b.not_before > ?1 THEN b.not_before END,
+	state = CASE WHEN b.not_before > ?1 OR ` + gated + ` THEN {held} ELSE {queued} END
 FROM ` + unclassed + ` AS u CROSS JOIN {schema}class AS c ON c.pool = u.pool AND c.labels = u.labels
 WHERE b.id = u.id
 RETURNING class_id, rank, state = {queued}`)
@@ -188,24 +234,28 @@ RETURNING class_id, rank, state = {queued}`)
 UPDATE {schema}build AS b SET
 	state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL, admitted = 0, rank = ` + ownRank + `
 WHERE b.id IN (
-	SELECT d.id FROM {schema}build AS d WHERE d.state = {held} AND d.not_before <= ?1 AND d.class_id > 0 ORDER BY d.not_before LIMIT +?2)
+	SELECT b.id FROM {schema}build AS b WHERE b.state = {held} AND b.not_before <= ?1 AND b.class_id > 0 AND ` + lasts + `
+	ORDER BY b.not_before LIMIT +?2)
 RETURNING class_id, rank, state = {queued}`)
 )
 
-// promote queues held builds whose class is new, and those whose time has come, or leaves them to Admit. One change makes classes at a
-// time, so they become visible in order.
-func (r *round) promote(ctx context.Context) error {
-	classes, err := r.exec(ctx, internSQL, r.Limit)
-	if err != nil {
-		return err
-	}
-	r.done.Interned = classes
-	fresh, err := r.queue(ctx, &r.done.Queued, classifySQL, r.Limit, r.now)
-	if err != nil {
-		return err
-	}
-	due, err := r.queue(ctx, &r.done.Queued, dueSQL, r.now, r.Limit-fresh)
-	r.done.More = r.done.More || fresh+due >= r.Limit
+// intern makes the classes that held builds need. One change does so at a time: classes become visible in order.
+func (r *round) intern(ctx context.Context) (err error) {
+	r.done.Interned, err = r.exec(ctx, internSQL, r.now, r.Limit)
+	return err
+}
+
+// classify queues held builds whose class is new, or leaves them to Admit.
+func (r *round) classify(ctx context.Context) error {
+	n, err := r.queue(ctx, &r.done.Queued, classifySQL, r.now, r.Limit)
+	r.count(&r.promoted, n)
+	return err
+}
+
+// due queues held builds whose time has come, or leaves them to Admit.
+func (r *round) due(ctx context.Context) error {
+	n, err := r.queue(ctx, &r.done.Queued, dueSQL, r.now, r.Limit-r.promoted)
+	r.count(&r.promoted, n)
 	return err
 }
 
