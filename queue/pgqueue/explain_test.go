@@ -84,6 +84,7 @@ INSERT INTO {schema}.log_head (build_id, epoch, length, closed) SELECT id, 1, 10
 INSERT INTO {schema}.artifact (build_id, epoch, size, created_at, project, name, digest, committed)
 	SELECT id, 1, 1, now(), project, 'a', repeat('x', 32)::bytea, true FROM {schema}.build WHERE state = 5 ON CONFLICT DO NOTHING;
 INSERT INTO {schema}.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, repeat('x', 100)::bytea FROM {schema}.build WHERE state >= 3 AND epoch > 0 ON CONFLICT DO NOTHING;
+INSERT INTO {schema}.log_drop (build_id, epoch, project) SELECT gen_random_uuid(), 1, 'project1' FROM generate_series(FROM, TO);
 `
 	if _, err := db.Pool.Exec(t.Context(), strings.NewReplacer("{schema}", db.Schema, "(FROM", "("+strconv.Itoa(from), "TO)", strconv.Itoa(to)+")").Replace(sql)); err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ INSERT INTO {schema}.log_chunk (build_id, epoch, start, data) SELECT id, 1, 0, r
 // analyze does what autovacuum would do after a while.
 func analyze(t *testing.T, db *testenv.Database) {
 	t.Helper()
-	for _, table := range []string{"build", "attempt", "log_head", "log_chunk", "artifact", "session", "controller", "class"} {
+	for _, table := range []string{"build", "attempt", "log_head", "log_chunk", "log_drop", "artifact", "session", "controller", "class"} {
 		if _, err := db.Pool.Exec(t.Context(), "VACUUM ANALYZE "+db.Schema+"."+table); err != nil {
 			t.Fatal(err)
 		}
@@ -165,6 +166,10 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			return ignore(err, queue.ErrNotFound)
 		}},
 		{"Specs", func(ctx context.Context) error { _, err := b.Specs(ctx, []queue.ID{running, queued}); return err }},
+		{"ClosedLogs", func(ctx context.Context) error { _, err := b.ClosedLogs(ctx, 4, time.Minute, now); return err }},
+		{"ArchiveLog", func(ctx context.Context) error { return ignore(b.ArchiveLog(ctx, id), queue.ErrNotFound) }},
+		{"DroppedLogs", func(ctx context.Context) error { _, err := b.DroppedLogs(ctx, 4, time.Minute, now); return err }},
+		{"ForgetLogs", func(ctx context.Context) error { return b.ForgetLogs(ctx, []queue.AttemptID{id}) }},
 		{"Reserve", func(ctx context.Context) error {
 			_, err := b.ReserveArtifact(ctx, queue.NewArtifact{AttemptID: id, Name: "a"}, now)
 			return ignore(err, queue.ErrStaleLease)
