@@ -99,8 +99,14 @@ func (s *service) renew(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// notifyGap is how long after a hint was sent the next one is: what happens in between goes with that.
-const notifyGap = 10 * time.Millisecond
+// notifyGap and notifyMost bound how long after a hint was sent the next one is: what happens in between goes with that. It is nine times
+// what the last took, so that a busy server is not kept busy by hints.
+const (
+	notifyGap  = time.Millisecond
+	notifyMost = 10 * time.Millisecond
+)
+
+func notifyRest(cost time.Duration) time.Duration { return min(max(9*cost, notifyGap), notifyMost) }
 
 // notify sends what the outbox has. A hint that could not be sent is lost: the others poll.
 func (q *Queue) notify(ctx context.Context, waker Waker) error {
@@ -108,6 +114,7 @@ func (q *Queue) notify(ctx context.Context, waker Waker) error {
 	if h.empty() {
 		return nil
 	}
+	h.From = q.controller
 	return waker.Notify(ctx, h)
 }
 
@@ -120,7 +127,9 @@ func (q *Queue) listen(ctx context.Context, waker Waker) {
 		err := waker.Listen(ctx, func(h Hint) {
 			trouble.note(ctx, nil)
 			backoff.quicken()
-			q.hear(h)
+			if h.From.IsZero() || h.From != q.controller { // of what this process has sent it heard before
+				q.hear(h)
+			}
 		})
 		trouble.note(ctx, err)
 		sleep(ctx, backoff.next())

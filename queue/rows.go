@@ -182,6 +182,8 @@ type Admitted struct {
 
 // A Hint says what changed. Hints may be lost, and may be about nothing: whoever gets one looks, and looks now and then without one.
 type Hint struct {
+	// From is the controller whose process sends the hint: it need not be told. The zero ID stands for anybody.
+	From ID
 	// Heads are classes in which builds were queued, each with the lowest rank of those. Counts do not matter.
 	Heads []Head
 	// Waiting says that there are builds to be admitted, or whose class is to be made.

@@ -205,7 +205,9 @@ func (s *shift) claimLoop(ctx, background context.Context) error {
 			sleep(ctx, jitter(200*time.Millisecond))
 		case claimed > 0:
 			s.wakes.Found()
-			s.wakes.Ring()
+			if claimed >= MaxClaim { // there may be more than one call takes
+				s.wakes.Ring()
+			}
 		}
 		if s.isReplaced() {
 			return fmt.Errorf("queue: worker %q: %w", s.name, ErrReplaced)

@@ -156,12 +156,15 @@ func (s *shift) finish(ctx context.Context, jobs []*Job, trouble *trouble) bool 
 		}
 	}
 	s.mu.Lock()
+	full := len(s.jobs) >= s.opts.Slots
 	for _, job := range jobs {
 		delete(s.jobs, job.AttemptID)
 	}
 	empty := len(s.jobs) == 0
 	s.mu.Unlock()
-	s.wakes.Ring()
+	if full { // else whatever there was to claim has been looked for
+		s.wakes.Ring()
+	}
 	if empty {
 		s.over.ring()
 	}

@@ -19,6 +19,7 @@ const (
 	flagCancel  = 1 << 1
 	flagAny     = 1 << 2
 
+	tagFrom    = 'f' // id: 16 bytes
 	tagHead    = 'h' // class, rank: varints
 	tagChanged = 'c' // id: 16 bytes
 )
@@ -36,6 +37,9 @@ func encodeHint(h queue.Hint) string {
 		}
 		b = append(b, record...)
 		return true
+	}
+	if !h.From.IsZero() {
+		add(append([]byte{tagFrom}, h.From[:]...))
 	}
 	for _, head := range h.Heads {
 		record := binary.AppendVarint([]byte{tagHead}, int64(head.Class))
@@ -79,6 +83,11 @@ func decodeHint(payload string) queue.Hint {
 // decodeRecord adds the record at the begin of b to h and returns its length, 0 if there is none.
 func decodeRecord(h *queue.Hint, b []byte) int {
 	switch b[0] {
+	case tagFrom:
+		if copy(h.From[:], b[1:]) < len(h.From) {
+			return 0
+		}
+		return 1 + len(h.From)
 	case tagHead:
 		class, n := binary.Varint(b[1:])
 		if n <= 0 || class != int64(queue.ClassID(class)) {
