@@ -82,13 +82,41 @@ WITH demand AS MATERIALIZED (
 		FROM (
 			SELECT q.ctid AS place FROM {schema}build q
 			WHERE q.state = {queued} AND q.class_id = d.class_id AND q.rank >= d.floor
-				AND q.project NOT IN (SELECT name FROM {schema}project WHERE paused)
+				AND ` + projectNotPaused + `
 				AND (d.lone_worker IS NULL OR q.avoid_worker IS NULL OR q.avoid_worker <> d.lone_worker OR q.avoid_until <= {now})
 			ORDER BY q.rank, q.id LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
 		LIMIT d.n) r
 	LIMIT 512
 )
-UPDATE {schema}build b SET
+` + claimedSQL + `
+	AND (SELECT count(*) FROM hasty) < 2
+	AND (b.avoid_worker IS NULL OR b.avoid_worker <> p.worker OR b.avoid_until <= {now})
+RETURNING ` + claimedColumns
+
+// claimSoleSQL does the same for the slots of one session and one class, which is what most claims are for, with less ado.
+const claimSoleSQL = `
+WITH sole AS MATERIALIZED (
+	SELECT s.id, s.worker, s.direct, CASE WHEN NOT s.direct THEN set_config('synchronous_commit', 'off', true) END
+	FROM (SELECT $2::int AS class_id) w CROSS JOIN LATERAL (SELECT * FROM {schema}session s WHERE s.id = $4 OFFSET 0) s
+	WHERE s.ended_at IS NULL AND ` + notPaused + `
+), picked AS MATERIALIZED (
+	SELECT z.place, s.id AS session_id, s.worker, s.direct
+	FROM sole s CROSS JOIN LATERAL (
+		SELECT q.ctid AS place FROM {schema}build q
+		WHERE q.state = {queued} AND q.class_id = $2 AND q.rank >= $3
+			AND ` + projectNotPaused + `
+			AND (q.avoid_worker IS NULL OR q.avoid_worker <> s.worker OR q.avoid_until <= {now})
+		ORDER BY q.rank, q.id LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+	LIMIT $7
+)
+` + claimedSQL + `
+RETURNING ` + claimedColumns
+
+// projectNotPaused is the condition that the project of a build q is not.
+const projectNotPaused = `q.project NOT IN (SELECT name FROM {schema}project WHERE paused)`
+
+// claimedSQL gives the builds in picked to their sessions.
+const claimedSQL = `UPDATE {schema}build b SET
 	state = CASE WHEN p.direct THEN {running} ELSE {offered} END,
 	epoch = b.epoch + 1,
 	session_id = p.session_id,
@@ -97,9 +125,9 @@ UPDATE {schema}build b SET
 	attempts_used = b.attempts_used + p.direct::int,
 	started_at = CASE WHEN p.direct THEN {now} ELSE b.started_at END
 FROM picked p
-WHERE b.ctid = p.place AND (SELECT count(*) FROM hasty) < 2
-	AND (b.avoid_worker IS NULL OR b.avoid_worker <> p.worker OR b.avoid_until <= {now})
-RETURNING b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $6 THEN b.spec END,
+WHERE b.ctid = p.place`
+
+const claimedColumns = `b.id, b.epoch, b.rank, b.session_id, b.class_id, b.project, b.pool, CASE WHEN octet_length(b.spec) <= $6 THEN b.spec END,
 	coalesce(octet_length(b.spec), 0), b.source_digest, b.source_size, b.run_timeout, b.attempts_used, b.metadata, b.admitted`
 
 // Claim implements [queue.Transitions].
@@ -116,12 +144,23 @@ func (b *Backend) Claim(ctx context.Context, demand []queue.Demand, offer time.D
 	if len(sessions) == 0 {
 		return nil, nil
 	}
-	claimed, err := collect(ctx, b, scanClaimed, b.sql.claim, present(now), classes, floors, sessions, offer.Microseconds(), queue.InlineSpec)
+	sql, args := b.sql.claim, []any{present(now), classes, floors, sessions, offer.Microseconds(), queue.InlineSpec}
+	if sole(classes) && sole(sessions) {
+		sql, args = b.sql.claimSole, []any{
+			present(now), classes[0], slices.Min(floors), sessions[0], offer.Microseconds(), queue.InlineSpec, len(sessions),
+		}
+	}
+	claimed, err := collect(ctx, b, scanClaimed, sql, args...)
 	// An update returns rows in no order.
 	slices.SortFunc(claimed, func(x, y queue.Claimed) int {
 		return cmp.Or(cmp.Compare(x.Rank, y.Rank), bytes.Compare(x.Build[:], y.Build[:]))
 	})
 	return claimed, err
+}
+
+// sole reports whether all values are the same.
+func sole[T comparable](values []T) bool {
+	return !slices.ContainsFunc(values, func(v T) bool { return v != values[0] })
 }
 
 func scanClaimed(row pgx.CollectableRow) (c queue.Claimed, err error) {

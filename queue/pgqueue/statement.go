@@ -11,7 +11,7 @@ type statements struct {
 	gates, submitOne, submitOneKeyed  statement
 	submitPlain, submitKeyed, known   statement
 	count                             string
-	probe, probeFar, claim            string
+	probe, probeFar, claim, claimSole string
 	accept, accepted, release         string
 	lockEnding, finish, finished      string
 	lockEndingIn                      statement
@@ -48,7 +48,7 @@ func expand(names sqlqueue.Names) statements {
 	return statements{
 		gates: both(gatesSQL), submitOne: both(submitOne("")), submitOneKeyed: both(submitOne(ifNew)),
 		submitPlain: both(submitPlain()), submitKeyed: both(submitKeyed()), known: both(knownSQL), count: x(countSQL),
-		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL),
+		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL), claimSole: x(claimSoleSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		lockEnding: x(lockEndingSQL), finish: x(finishSQL), finished: x(finishedSQL),
 		lockEndingIn: both(lockEndingInSQL), finishIn: both(finishSQL), finishedIn: both(finishedSQL),

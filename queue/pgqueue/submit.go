@@ -50,7 +50,9 @@ const ifNew = `
 	ON CONFLICT (project, idem_key) WHERE idem_key IS NOT NULL DO NOTHING`
 
 // submitOne returns submitOneSQL with ifNew, or nothing, in its place.
-func submitOne(onConflict string) string { return fill(submitOneSQL, map[string]string{"new": onConflict}) }
+func submitOne(onConflict string) string {
+	return fill(submitOneSQL, map[string]string{"new": onConflict})
+}
 
 // fill puts parts in their places in a statement, besides what a step of priority is worth.
 func fill(sql string, parts map[string]string) string {
