@@ -231,7 +231,7 @@ WITH RECURSIVE step AS (
 ), queued AS (
 	UPDATE {schema}build b SET state = {queued}, admitted = true, rank = r.rank
 	FROM ranked r
-	WHERE b.id = r.id
+	WHERE b.id = ANY(ARRAY(SELECT id FROM ranked)) AND b.id = r.id
 ), again AS (
 	UPDATE {schema}build b SET state = {held}, admitted = false, rank = ` + ownRank + `
 	WHERE b.id = ANY(ARRAY(SELECT id FROM idle))

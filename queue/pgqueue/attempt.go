@@ -15,13 +15,14 @@ import (
 // acceptSQL, like every statement that changes several builds, locks them in the order of their ids first, which is that of its arguments,
 // and then goes by the rows as they were locked. Each is looked up on its own: for a join the planner, who expects a single row, might
 // compare each build with each argument. That the session is compared as it is keeps it from the indexes of leases: a walk over all of
-// them looks cheap to it when there are few.
+// them looks cheap to it when there are few. What is locked stays where it is in the table, and is found again by that: a join by ids may be a
+// walk over the whole table, in a plan that was made when that was empty.
 const acceptSQL = `
 WITH offered AS MATERIALIZED (
-	SELECT b.id, i.token_hash, i.slack
+	SELECT b.place, i.token_hash, i.slack
 	FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[]) AS i(id, epoch, session_id, token_hash, slack)
 	CROSS JOIN LATERAL (
-		SELECT b.id FROM {schema}build b
+		SELECT b.ctid AS place FROM {schema}build b
 		WHERE b.id = i.id AND b.epoch = i.epoch AND b.session_id IS NOT DISTINCT FROM i.session_id AND b.state = {offered}
 		FOR NO KEY UPDATE) b
 )
@@ -32,7 +33,7 @@ UPDATE {schema}build b SET
 	deadline = {now} + (b.run_timeout + o.slack) * interval '1 microsecond',
 	token_hash = o.token_hash
 FROM offered o
-WHERE b.id = o.id
+WHERE b.ctid = o.place
 RETURNING b.id, b.epoch`
 
 // acceptedSQL finds attempts that were accepted before in the same way.
@@ -98,8 +99,7 @@ WITH offered AS MATERIALIZED (
 UPDATE {schema}build b SET
 	state = {queued}, session_id = NULL, deadline = NULL,
 	avoid_worker = b.worker, avoid_until = {now} + $4::bigint * interval '1 microsecond'
-FROM offered o
-WHERE b.id = o.id
+WHERE b.id = ANY(ARRAY(SELECT id FROM offered))
 RETURNING b.id, b.epoch`
 
 // Release implements [queue.Transitions].

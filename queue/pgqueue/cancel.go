@@ -29,8 +29,7 @@ WITH found AS MATERIALIZED (
 		session_id = CASE WHEN b.state = {running} THEN b.session_id END,
 		finished_at = CASE WHEN b.state = {running} THEN NULL ELSE {now} END,
 		not_before = NULL
-	FROM found f
-	WHERE b.id = f.id AND f.state <= {running}
+	WHERE b.id = ANY(ARRAY(SELECT f.id FROM found f WHERE f.state <= {running}))
 )
 SELECT id, state, admitted AND state IN ({queued}, {offered}) FROM found`
 

@@ -269,8 +269,8 @@ func TestPlansMadeWhenTablesWereSmall(t *testing.T) {
 			b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
 			if rows > 0 {
 				fill(t, db, 1, rows)
-				analyze(t, db)
 			}
+			analyze(t, db) // so that the server knows how little there is; of a table that it knows nothing of it expects ten pages
 			for _, op := range everyStatement(t, db, b) {
 				if err := op.run(t.Context()); err != nil {
 					t.Errorf("%s: %v", op.name, err)
@@ -297,8 +297,8 @@ func checkPlans(t *testing.T, name string, plans []string) {
 		t.Fatalf("%s: the server reported no plan: is auto_explain installed (postgresql-contrib) and the user a superuser?", name)
 	}
 	most := maxPages
-	if strings.HasPrefix(name, "List") {
-		most *= 2 // a page is merged from several, and then looked up
+	if strings.HasPrefix(name, "List") || name == "Leases" {
+		most *= 2 // a page is merged from several, and then looked up; of leases there are many, each with a log
 	}
 	for _, plan := range plans {
 		if n := pages(plan); n > most {

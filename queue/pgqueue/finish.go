@@ -31,9 +31,9 @@ const endSQL = overSQL + `, head AS (
 ), history AS (
 	INSERT INTO {schema}attempt (build_id, epoch, worker, started_at, ended_at, outcome, reason, signal, log_complete)
 	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, o.reason, '', false FROM over o
-)` + movedSQL
+)` + movedSQL + `b.id = ANY(ARRAY(SELECT id FROM over)) AND b.id = o.id` + movedColumns
 
-// movedSQL moves builds to where overSQL says, and counts them.
+// movedSQL moves builds to where overSQL says, and counts them. What follows on it says where builds are found: see finishSQL and endSQL.
 const movedSQL = `, counted AS (
 	INSERT INTO {schema}stat_delta (project, day, succeeded, failed, canceled, timed_out, lost, attempts, waited, ran)
 	SELECT o.project, ({now} AT TIME ZONE 'UTC')::date,
@@ -58,7 +58,9 @@ UPDATE {schema}build b SET
 	exit_code = CASE WHEN o.state >= {succeeded} THEN o.exit_code ELSE b.exit_code END,
 	signal = CASE WHEN o.state >= {succeeded} THEN o.signal ELSE b.signal END
 FROM over o
-WHERE b.id = o.id
+WHERE `
+
+const movedColumns = `
 RETURNING b.id, b.epoch, b.state, b.admitted, b.class_id, b.rank`
 
 // leasedColumns are what endSQL wants to know of a leased build b.
@@ -90,13 +92,14 @@ func scanEnd(row pgx.CollectableRow) (e end, err error) {
 	return e, err
 }
 
-// lockEndingSQL locks the builds that finishSQL changes. After it, in a snapshot of its own, that sees every head of a log there is: no first
-// append can follow. So an attempt that has no log needs no head to be closed.
+// lockEndingSQL locks the builds that finishSQL may change, whatever their states. After it, in a snapshot of its own, that sees every head
+// of a log there is: no first append can follow. So an attempt that has no log needs no head to be closed. And what it finds stays where it
+// is in the table.
 const lockEndingSQL = `
 SELECT count(*)
-FROM unnest($1::uuid[], $2::bigint[]) AS i(id, epoch)
+FROM unnest($1::uuid[]) AS i(id)
 CROSS JOIN LATERAL (
-	SELECT FROM {schema}build b WHERE b.id = i.id AND b.epoch = i.epoch AND b.state IN ({running}, {cancelling}) FOR NO KEY UPDATE) b`
+	SELECT FROM {schema}build b WHERE b.id = i.id FOR NO KEY UPDATE) b`
 
 // finishSQL is fenced by epoch and state, and by the session of a completion that names one. What does not come back was stale, or
 // finished before.
@@ -105,13 +108,13 @@ CROSS JOIN LATERAL (
 // bisection, since the planner, who expects a single row, would compare each build with each head.
 const finishSQL = `
 WITH ending AS MATERIALIZED (
-	SELECT ` + leasedColumns + `,
+	SELECT b.place, ` + leasedColumns + `,
 		CASE WHEN b.state = {cancelling} AND i.outcome = {lost} THEN {canceled} ELSE i.outcome END AS outcome,
 		i.reason, nullif(i.exit_code, -1099511627776) AS exit_code, i.signal, nullif(i.log_length, -1099511627776) AS log_length, i.log_sha256
 	FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bytea[])
 		AS i(id, epoch, session_id, outcome, reason, exit_code, signal, log_length, log_sha256)
 	CROSS JOIN LATERAL (
-		SELECT * FROM {schema}build b
+		SELECT b.ctid AS place, b.* FROM {schema}build b
 		WHERE b.id = i.id AND b.epoch = i.epoch AND (i.session_id = 0 OR b.session_id = i.session_id) AND b.state IN ({running}, {cancelling})
 		OFFSET 0) b
 )` + overSQL + `, closed AS (
@@ -125,7 +128,7 @@ WITH ending AS MATERIALIZED (
 	SELECT o.id, o.epoch, o.worker, o.started_at, {now}, o.outcome, o.state, o.reason, o.exit_code, o.signal, o.log_sha256,
 		coalesce(o.log_length = CASE WHEN h.ids[p.place] = o.id THEN h.lengths[p.place] ELSE 0 END, false)
 	FROM over o CROSS JOIN heads h CROSS JOIN LATERAL (SELECT width_bucket(o.id, h.ids) AS place) p
-)` + movedSQL
+)` + movedSQL + `b.ctid = o.place` + movedColumns
 
 // finishedSQL finds attempts that Finish has ended.
 const finishedSQL = `
@@ -147,7 +150,7 @@ func (b *Backend) Finish(ctx context.Context, ends []queue.Completion, avoid tim
 		}
 		done, err = pgx.CollectRows(rows, scanEnd)
 		return err
-	}, command{b.sql.lockEnding, []any{c.builds, c.epochs}}, command{b.sql.finish, c.args(now, avoid)})
+	}, command{b.sql.lockEnding, []any{c.builds}}, command{b.sql.finish, c.args(now, avoid)})
 	if err != nil {
 		return nil, err
 	}

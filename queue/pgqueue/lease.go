@@ -2,6 +2,7 @@ package pgqueue
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,15 +32,13 @@ const leasesSQL = `
 SELECT ` + leaseColumns + `
 FROM {schema}build b
 WHERE b.session_id IS NOT NULL AND b.session_id = ANY(ARRAY(
-	SELECT s.id FROM {schema}session s WHERE s.controller_id = $2 AND s.ended_at IS NULL))
-ORDER BY b.id`
+	SELECT s.id FROM {schema}session s WHERE s.controller_id = $2 AND s.ended_at IS NULL))`
 
 const cancelsSQL = `
 SELECT ` + leaseColumns + `
 FROM {schema}build b
 WHERE b.session_id IS NOT NULL AND b.state = {cancelling} AND b.session_id = ANY(ARRAY(
-	SELECT s.id FROM {schema}session s WHERE s.controller_id = $2 AND s.ended_at IS NULL))
-ORDER BY b.id`
+	SELECT s.id FROM {schema}session s WHERE s.controller_id = $2 AND s.ended_at IS NULL))`
 
 // Leases implements [queue.Sessions].
 func (b *Backend) Leases(ctx context.Context, controller queue.ID, cancelling bool) ([]queue.Lease, error) {
@@ -47,7 +46,9 @@ func (b *Backend) Leases(ctx context.Context, controller queue.ID, cancelling bo
 	if cancelling {
 		sql = b.sql.cancels
 	}
-	return collect(ctx, b, scanLease, sql, nil, uuid(controller))
+	leases, err := collect(ctx, b, scanLease, sql, nil, uuid(controller))
+	slices.SortFunc(leases, func(x, y queue.Lease) int { return byAttempt(x.AttemptID, y.AttemptID) })
+	return leases, err
 }
 
 const leaseSQL = `

@@ -27,8 +27,7 @@ WITH picked AS MATERIALIZED (
 	SELECT p.project, ({now} AT TIME ZONE 'UTC')::date, count(*), sum(p.waited) FROM picked p GROUP BY p.project
 )
 UPDATE {schema}build b SET state = {expired}, finished_at = {now}, not_before = NULL, reason = $3
-FROM picked p
-WHERE b.id = p.id`
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))`
 
 const takeBackSQL = `
 WITH picked AS MATERIALIZED (
@@ -41,8 +40,7 @@ WITH picked AS MATERIALIZED (
 UPDATE {schema}build b SET
 	state = {queued}, session_id = NULL, deadline = NULL,
 	avoid_worker = b.worker, avoid_until = {now} + $3::bigint * interval '1 microsecond'
-FROM picked p
-WHERE b.id = p.id
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))
 RETURNING b.class_id, b.rank, true`
 
 // orphansSQL takes back offers whose session has ended while they were made.
@@ -56,8 +54,7 @@ WITH picked AS MATERIALIZED (
 	LIMIT $2
 )
 UPDATE {schema}build b SET state = {queued}, session_id = NULL, deadline = NULL
-FROM picked p
-WHERE b.id = p.id
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))
 RETURNING b.class_id, b.rank, true`
 
 const timeOutSQL = `

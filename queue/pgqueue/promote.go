@@ -48,7 +48,7 @@ UPDATE {schema}build b SET
 	not_before = CASE WHEN b.not_before > {now} THEN b.not_before END,
 	state = CASE WHEN b.not_before > {now} OR ` + gated + ` THEN {held} ELSE {queued} END
 FROM picked p
-WHERE b.id = p.id
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked)) AND b.id = p.id
 RETURNING b.class_id, b.rank, b.state = {queued}`
 
 // dueSQL leaves builds of unknown classes to classifySQL. What was ranked by the virtual time of a fair pool has its own rank again, by which
@@ -63,8 +63,7 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE {schema}build b SET state = CASE WHEN ` + gated + ` THEN {held} ELSE {queued} END, not_before = NULL,
 	admitted = false, rank = ` + ownRank + `
-FROM picked p
-WHERE b.id = p.id
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))
 RETURNING b.class_id, b.rank, b.state = {queued}`
 
 // settleSQL holds what is queued and should not be: in fair pools what was not admitted by virtual time, because it was on its way when the

@@ -37,8 +37,7 @@ WITH picked AS MATERIALIZED (
 	LIMIT $2
 )
 UPDATE {schema}build b SET idem_key = NULL, idem_hash = NULL
-FROM picked p
-WHERE b.id = p.id`
+WHERE b.id = ANY(ARRAY(SELECT id FROM picked))`
 
 // refund gives projects back what artifacts took of their quotas that were deleted as the relation "gone". Projects are locked in order.
 const refund = `, freed AS MATERIALIZED (

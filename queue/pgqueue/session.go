@@ -76,6 +76,8 @@ func overtaken(err error) bool {
 	return ok && (reply.ConstraintName == "session_live" || reply.ConstraintName == "session_controller_id_fkey")
 }
 
+// loseSessionsSQL locks builds in the order of their ids, as all do, in a way of saying so that does not have the planner walk over the index
+// of all ids because it has that order.
 const loseSessionsSQL = `
 WITH live AS MATERIALIZED (
 	SELECT s.id FROM {schema}session s WHERE s.id = ANY($2::bigint[]) AND s.ended_at IS NULL ORDER BY s.id FOR NO KEY UPDATE
@@ -84,11 +86,10 @@ WITH live AS MATERIALIZED (
 ), offered AS MATERIALIZED (
 	SELECT b.id FROM {schema}build b
 	WHERE b.session_id IS NOT NULL AND b.session_id = ANY(ARRAY(SELECT id FROM live)) AND b.state = {offered}
-	ORDER BY b.id FOR NO KEY UPDATE
+	ORDER BY b.id::text COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE {schema}build b SET state = {queued}, session_id = NULL, deadline = NULL
-FROM offered o
-WHERE b.id = o.id`
+WHERE b.id = ANY(ARRAY(SELECT id FROM offered))`
 
 // LoseSessions implements [queue.Sessions]. An offer that is being made to one of the sessions at this moment is taken back by Maintain.
 func (b *Backend) LoseSessions(ctx context.Context, sessions []queue.SessionID, now time.Time) error {
