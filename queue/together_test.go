@@ -56,7 +56,7 @@ func (d *depot) keep(builds []NewBuild) error {
 }
 
 // crowd has builds submitted at once, and returns when all of them are on their way or wait.
-func (d *depot) crowd(s *submits, ctx context.Context, builds ...NewBuild) []*error {
+func (d *depot) crowd(ctx context.Context, s *submits, builds ...NewBuild) []*error {
 	results := make([]*error, len(builds))
 	for i, b := range builds {
 		results[i] = new(errors.New("not over"))
@@ -79,7 +79,7 @@ func TestSubmitsGoTogether(t *testing.T) {
 		d := newDepot()
 		s := &submits{store: d.store}
 		builds := someBuilds(10)
-		results := d.crowd(s, t.Context(), builds...)
+		results := d.crowd(t.Context(), s, builds...)
 		if len(d.calls) != togetherCalls {
 			t.Fatalf("%d calls are under way, want %d", len(d.calls), togetherCalls)
 		}
@@ -112,7 +112,7 @@ func TestSubmitsShareTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDepot()
 		s := &submits{store: d.store}
-		results := d.crowd(s, t.Context(), someBuilds(6)...)
+		results := d.crowd(t.Context(), s, someBuilds(6)...)
 		for i := range 3 {
 			c := <-d.calls
 			c.answer <- map[bool]error{true: ErrUnavailable}[i == 2]
@@ -131,10 +131,10 @@ func TestSubmitThatGivesUpWhileItWaits(t *testing.T) {
 		d := newDepot()
 		s := &submits{store: d.store}
 		builds := someBuilds(5)
-		first := d.crowd(s, t.Context(), builds[:2]...)
+		first := d.crowd(t.Context(), s, builds[:2]...)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		impatient := d.crowd(s, ctx, builds[2])
-		rest := d.crowd(s, t.Context(), builds[3:]...)
+		impatient := d.crowd(ctx, s, builds[2])
+		rest := d.crowd(t.Context(), s, builds[3:]...)
 		reason := errors.New("gone home")
 		cancel(reason)
 		synctest.Wait()
@@ -165,11 +165,11 @@ func TestSubmitThatGivesUpOnTheWay(t *testing.T) {
 				d := newDepot()
 				s := &submits{store: d.store}
 				builds := someBuilds(5)
-				first := d.crowd(s, t.Context(), builds[:2]...)
+				first := d.crowd(t.Context(), s, builds[:2]...)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				leader := d.crowd(s, ctx, builds[2])
-				rest := d.crowd(s, t.Context(), builds[3:]...)
+				leader := d.crowd(ctx, s, builds[2])
+				rest := d.crowd(t.Context(), s, builds[3:]...)
 				(<-d.calls).answer <- nil
 				synctest.Wait()
 				c := <-d.calls // of another, and then of the three
@@ -221,7 +221,7 @@ func TestSubmitsAreBoundedByTheirSize(t *testing.T) {
 		for i := range builds[:2*togetherBytes/MaxSpec] {
 			builds[i].Spec = large
 		}
-		d.crowd(s, t.Context(), builds...)
+		d.crowd(t.Context(), s, builds...)
 		for left := len(builds); left > 0; {
 			c := <-d.calls
 			var size int

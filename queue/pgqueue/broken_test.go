@@ -51,6 +51,11 @@ var variants = map[string]variant{
 		[]edit{{` FOR NO KEY UPDATE SKIP LOCKED`, ""}, {`q\.ctid`, "q.id"}, {`b\.ctid`, "b.id"}}, // a place in the table is as good as a lock
 		"Concurrency/ClaimOnce", "Claim/Offered",
 	},
+	"claim for one session without its lock": {
+		func(s *statements) *string { return &s.claimSole },
+		[]edit{{` FOR NO KEY UPDATE SKIP LOCKED`, ""}, {`q\.ctid`, "q.id"}, {`b\.ctid`, "b.id"}},
+		"Concurrency/ClaimOnce", "Claim/Offered",
+	},
 	"admit without its lock": {
 		func(s *statements) *string { return &s.takeLock }, []edit{{`pg_advisory_xact_lock`, ""}}, "Limit/Turns", "Limit/Exact",
 	},
