@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/uptrace/bun"
 
 	"github.com/slipway-build/slipway/queue"
@@ -61,7 +62,7 @@ func (b *Backend) finishIn(ctx context.Context, on runner, ends []queue.Completi
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	c := completionColumns(ends)
-	if err := b.lockEndings(ctx, on, c.attempts); err != nil {
+	if err := b.lockEndings(ctx, on, c.builds); err != nil {
 		return nil, err
 	}
 	done, err := endsOf(ctx, on, b.sql.finishIn, c.args(time.Time{}, avoid))
@@ -78,9 +79,9 @@ func (b *Backend) finishIn(ctx context.Context, on runner, ends []queue.Completi
 }
 
 // lockEndings locks builds, unless the transaction does not read what others commit while it lasts.
-func (b *Backend) lockEndings(ctx context.Context, on runner, ids attempts) error {
+func (b *Backend) lockEndings(ctx context.Context, on runner, builds []pgtype.UUID) error {
 	var level string
-	err := on.run(ctx, b.sql.lockEndingIn, []any{ids.builds, ids.epochs}, func(scan scanner) error {
+	err := on.run(ctx, b.sql.lockEndingIn, []any{builds}, func(scan scanner) error {
 		var locked int
 		return scan(&level, &locked)
 	})
