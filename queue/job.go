@@ -32,17 +32,21 @@ func newJob(ctx context.Context, s *shift, c Claimed) *Job {
 }
 
 // Log returns the attempt's log. What is written to it is stored within a second or so, and all of it before the outcome is. Writes
-// block while much is waiting to be stored. After the lease is lost they fail with [ErrStaleLease]. Any number of goroutines may write.
+// block while much is waiting to be stored. After the lease is lost they fail with [ErrStaleLease], after [Job.Completion] with
+// [ErrLogClosed]. Any number of goroutines may write.
 func (j *Job) Log() io.Writer { return &j.log }
 
-// Completion stores the rest of the log and returns what ends the attempt with an outcome, for a handler that does so by itself, in a
-// transaction of its own: the Finish functions of package pgqueue and sqlitequeue take it. When the transaction has committed, the
-// handler returns nil. Whatever else it returns changes nothing. If the transaction failed, the handler returns an error, and that
-// is the outcome.
+// Completion closes the log, stores the rest of it and returns what ends the attempt with an outcome, for a handler that does so by itself,
+// in a transaction of its own: the Finish functions of package pgqueue and sqlitequeue take it. When the transaction has committed, the
+// handler returns nil. Whatever else it returns changes nothing. If the transaction failed, the handler calls Completion again, or returns
+// an error, and that is the outcome.
+//
+// What was written to the log before is stored when Completion returns, and nothing more is taken: in that transaction the log is locked,
+// and what is stored for all jobs together would wait for it. With an error the log goes on.
 //
 // Errors: those of [Queue.AppendLog].
 func (j *Job) Completion(ctx context.Context, outcome State, reason string) (Completion, error) {
-	if err := j.log.store(ctx, j.shift.queue, j.AttemptID); err != nil {
+	if err := j.log.seal(ctx, j.shift.queue, j.AttemptID); err != nil {
 		return Completion{}, err
 	}
 	j.shift.mu.Lock()

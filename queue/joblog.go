@@ -15,17 +15,22 @@ const (
 	logBacklog = 4 << 20   // from here on writes wait
 )
 
+// ErrLogClosed says that a job's log takes no more, because [Job.Completion] has told its length or the handler has returned.
+var ErrLogClosed = errors.New("the log of the job is closed")
+
 // A jobLog takes what a handler writes and keeps it until it is stored.
 type jobLog struct {
 	ctx   context.Context // of the job
 	flush bell            // of the shift
 
 	mu      sync.Mutex
-	room    sync.Cond
+	changed sync.Cond
 	pending []byte // what is not known to be stored, from the offset stored on
 	stored  int64
 	written int64
 	hash    hash.Hash // of what was written; nil if nothing was
+	busy    bool      // a piece of pending is under way
+	sealed  bool      // nothing more is written, and Completion alone stores the rest
 	dropped bool      // nothing is stored any more: the log is cut, or the lease lost
 	err     error     // of a lost lease
 	closed  *Job      // the job that waits for its end, once the handler has returned
@@ -33,18 +38,21 @@ type jobLog struct {
 
 func (l *jobLog) init(ctx context.Context, flush bell) {
 	l.ctx, l.flush = ctx, flush
-	l.room.L = &l.mu
+	l.changed.L = &l.mu
 }
 
 // Write implements [io.Writer].
 func (l *jobLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.wait(); err != nil {
+	err := l.await(l.ctx, func() bool { return len(l.pending) < logBacklog || l.dropped || l.sealed || l.closed != nil })
+	switch {
+	case l.err != nil:
+		return 0, l.err
+	case l.sealed || l.closed != nil:
+		return 0, ErrLogClosed
+	case err != nil:
 		return 0, err
-	}
-	if l.closed != nil {
-		return 0, errors.New("queue: log written after the handler returned")
 	}
 	if l.hash == nil {
 		l.hash = sha256.New()
@@ -60,24 +68,24 @@ func (l *jobLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// wait waits until there is room for more, or the job is to stop. The caller holds l.mu.
-func (l *jobLog) wait() error {
-	if len(l.pending) < logBacklog || l.dropped {
-		return l.err
+// await waits until something holds, or ctx ends. The caller holds l.mu.
+func (l *jobLog) await(ctx context.Context, holds func() bool) error {
+	if holds() {
+		return nil
 	}
-	stop := context.AfterFunc(l.ctx, func() {
+	stop := context.AfterFunc(ctx, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.room.Broadcast()
+		l.changed.Broadcast()
 	})
 	defer stop()
-	for len(l.pending) >= logBacklog && !l.dropped {
-		if l.ctx.Err() != nil {
-			return context.Cause(l.ctx)
+	for !holds() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		l.room.Wait()
+		l.changed.Wait()
 	}
-	return l.err
+	return nil
 }
 
 // sum returns the length of all that was written, and its SHA-256.
@@ -103,12 +111,29 @@ func (l *jobLog) close(j *Job) {
 	j.shift.ends(j)
 }
 
-// chunk returns the next piece to be stored, if there is one.
+// chunk takes the next piece to be stored, if there is one and none is under way. Who has taken it calls keep or leave.
 func (l *jobLog) chunk(id AttemptID) (LogChunk, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.busy || l.sealed {
+		return LogChunk{}, false
+	}
+	return l.take(id)
+}
+
+// take is chunk for who holds l.mu and knows that none is under way.
+func (l *jobLog) take(id AttemptID) (LogChunk, bool) {
 	n := min(len(l.pending), MaxLogRead)
-	return LogChunk{AttemptID: id, Offset: l.stored, Data: l.pending[:n:n]}, n > 0
+	l.busy = n > 0
+	return LogChunk{AttemptID: id, Offset: l.stored, Data: l.pending[:n:n]}, l.busy
+}
+
+// leave notes that a piece was taken and nobody knows whether it is stored.
+func (l *jobLog) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = false
+	l.changed.Broadcast()
 }
 
 // keep notes how much is stored; a nil length says that the lease is lost. It returns the job if it has waited for that.
@@ -124,32 +149,56 @@ func (l *jobLog) keep(length *LogLength) *Job {
 		n := min(max(0, length.Length-l.stored), int64(len(l.pending)))
 		l.pending, l.stored = l.pending[n:], l.stored+n
 	}
-	l.room.Broadcast()
+	l.busy = false
+	l.changed.Broadcast()
 	if len(l.pending) > 0 {
 		return nil
 	}
 	return l.closed
 }
 
-// store brings all that was written to the backend.
-func (l *jobLog) store(ctx context.Context, q *Queue, id AttemptID) error {
+// seal closes the log to writers and brings all that was written to the backend. If that fails the log goes on.
+//
+// It waits for the piece that is under way: whoever ends the attempt next locks it, and nothing of it may be in a batch with others then.
+func (l *jobLog) seal(ctx context.Context, q *Queue, id AttemptID) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.sealed
+	l.sealed = true
+	l.changed.Broadcast()
+	defer func() { l.sealed = before || err == nil }()
 	for {
-		chunk, any := l.chunk(id)
+		if err := l.await(ctx, func() bool { return !l.busy }); err != nil {
+			return err
+		}
+		chunk, any := l.take(id)
 		if !any {
-			l.mu.Lock()
-			defer l.mu.Unlock()
 			return l.err
 		}
-		stored, err := q.AppendLog(ctx, chunk)
-		switch {
-		case errors.Is(err, ErrStaleLease):
-			l.keep(nil)
-		case err != nil:
+		l.mu.Unlock()
+		err := l.store(ctx, q, chunk)
+		l.mu.Lock()
+		if err != nil {
 			return err
-		default:
-			l.keep(&stored)
 		}
 	}
+}
+
+// store stores a piece.
+func (l *jobLog) store(ctx context.Context, q *Queue, chunk LogChunk) error {
+	length, err := q.AppendLog(ctx, chunk)
+	stored := &length
+	switch {
+	case errors.Is(err, ErrStaleLease):
+		stored = nil
+	case err != nil:
+		l.leave()
+		return err
+	}
+	if job := l.keep(stored); job != nil { // its handler has returned meanwhile
+		job.shift.ends(job)
+	}
+	return nil
 }
 
 // ends puts a job among those whose outcome is to be stored.
@@ -195,6 +244,7 @@ func (s *shift) storeLogs(ctx context.Context) (bool, error) {
 			continue
 		}
 		if size += len(chunk.Data); size > MaxBatchBytes {
+			job.log.leave()
 			break
 		}
 		logs[id] = job
@@ -206,6 +256,9 @@ func (s *shift) storeLogs(ctx context.Context) (bool, error) {
 	}
 	lengths, err := s.queue.AppendLogs(ctx, chunks)
 	if err != nil {
+		for _, job := range logs {
+			job.log.leave()
+		}
 		return true, err
 	}
 	for _, length := range lengths {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -336,4 +338,87 @@ func TestSubmitInASnapshot(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A handler that has its attempt's end in an open transaction, which locks the build, does not keep the logs of other jobs of its worker from
+// being stored, whatever it writes to its own.
+func TestLogsDuringAnOpenFinish(t *testing.T) {
+	s := newStage(t)
+	q := queue.New(s.Backend, &queue.Options{Logger: slog.New(slog.DiscardHandler)})
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	ids, err := q.SubmitMany(ctx, []queue.Params{{Project: "project"}, {Project: "project"}})
+	s.must(err)
+	finishing, stored := make(chan struct{}), make(chan struct{})
+	await := func(ctx context.Context, c chan struct{}) error {
+		select {
+		case <-c:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	handler := func(ctx context.Context, job *queue.Job) error {
+		if job.Build != ids[0] {
+			err := await(ctx, finishing)
+			if err == nil {
+				_, err = io.WriteString(job.Log(), "of the other")
+			}
+			return errors.Join(err, await(ctx, stored))
+		}
+		if _, err := io.WriteString(job.Log(), "before"); err != nil {
+			return err
+		}
+		end, err := job.Completion(ctx, queue.Succeeded, "")
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, s.db.Pool, func(tx pgx.Tx) error {
+			if _, err := pgqueue.FinishPgx(ctx, q, tx, end); err != nil {
+				return err
+			}
+			if n, err := io.WriteString(job.Log(), "after"); n > 0 || !errors.Is(err, queue.ErrLogClosed) {
+				t.Errorf("the log takes %d bytes after the completion, %v; want ErrLogClosed", n, err)
+			}
+			close(finishing)
+			return await(ctx, stored)
+		})
+	}
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer stop()
+	working.Go(func() {
+		if err := queue.NewWorker(q, "both", &queue.WorkerOptions{Slots: 2}).Run(ctx, handler); err != nil {
+			t.Error(err)
+		}
+	})
+	wait := func(what string, reached func() bool) {
+		t.Helper()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for !reached() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Errorf("waited in vain until %s", what)
+				return
+			}
+		}
+	}
+	begun := time.Now()
+	wait("the log of the other job is stored", func() bool {
+		page, err := q.ReadLog(ctx, "project", queue.AttemptID{Build: ids[1]}, 0, 100)
+		return err == nil && string(page.Data) == "of the other"
+	})
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("that took %v", took)
+	}
+	close(stored)
+	for _, id := range ids {
+		wait("the builds have succeeded", func() bool {
+			b, err := q.Get(ctx, "project", id)
+			return err == nil && b.State == queue.Succeeded
+		})
+	}
+	s.wantLog(queue.AttemptID{Build: ids[0], Epoch: 1}, "before", true)
 }
