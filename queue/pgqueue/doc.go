@@ -18,8 +18,8 @@
 //
 // It does not read or write anything outside of its schema, change settings beyond its own transactions, or start goroutines.
 //
-// Statements are written for the isolation level READ COMMITTED, PostgreSQL's default. A database or user with another
-// default_transaction_isolation gets errors where it should get answers. It is tested with PostgreSQL 15.
+// Statements are written for the isolation level READ COMMITTED, PostgreSQL's default. Where default_transaction_isolation is another,
+// whatever must go by the newest state fails (SQLSTATE 25001). It is tested with PostgreSQL 15.
 //
 // # The pool
 //

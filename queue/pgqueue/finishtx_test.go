@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -421,4 +422,24 @@ func TestLogsDuringAnOpenFinish(t *testing.T) {
 		})
 	}
 	s.wantLog(queue.AttemptID{Build: ids[0], Epoch: 1}, "before", true)
+}
+
+// A database whose transactions see a single snapshot by default makes the backend fail, rather than go by what is over.
+func TestDefaultIsolation(t *testing.T) {
+	s := newStage(t)
+	id := s.running()
+	for level, refused := range map[string]bool{"read committed": false, "repeatable read": true, "serializable": true} {
+		b := backend(t, s.db.Open(t, func(c *pgxpool.Config) {
+			c.ConnConfig.RuntimeParams["default_transaction_isolation"] = level
+		}), &pgqueue.Options{Schema: s.db.Schema})
+		_, admitErr := b.Admit(t.Context(), queue.Lane{}, 10, now)
+		_, maintainErr := b.Maintain(t.Context(), queue.Rules{Limit: 10}, now)
+		limitErr := b.SetLimit(t.Context(), queue.Limit{Project: "project", Key: "key", Max: 1})
+		_, finishErr := b.Finish(t.Context(), []queue.Completion{{AttemptID: id, Outcome: queue.Lost}}, 0, now)
+		for what, err := range map[string]error{"Admit": admitErr, "Maintain": maintainErr, "SetLimit": limitErr, "Finish": finishErr} {
+			if (err != nil) != refused {
+				t.Errorf("%s by default of %s: %v", what, level, err)
+			}
+		}
+	}
 }

@@ -31,9 +31,13 @@ type database interface {
 // for a lock is not noticed by the server, which would go on waiting, and then make the change. And a statement shall be planned once
 // for a connection, not for each call, which takes longer than most of them run. Such a plan may be made while the tables are small
 // and be kept while they grow, so that it must not read them whole, nor gather all of a class to sort it, nor be worth compiling.
+//
+// In a transaction that sees a single snapshot, what is decided behind a lock would be decided by what was before it. There it is an error to
+// ask for another level; elsewhere it does nothing.
 const prologueSQL = `
 SELECT set_config('statement_timeout', $1, true), set_config('plan_cache_mode', 'force_generic_plan', true),
-	set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)`
+	set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),
+	set_config('transaction_isolation', 'read committed', true)`
 
 // collect runs one statement in a transaction of its own and returns its rows.
 func collect[T any](ctx context.Context, b *Backend, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
