@@ -11,10 +11,11 @@
 //
 // # What it guarantees
 //
-// It does what [queue.Backend] says. A change is one statement, that of Adopt one short transaction, and is made wholly or not at all;
-// Maintain makes several changes, each of its own. When a method returns nil the change is as durable as the server's settings make a commit. A build is claimed by one session
-// only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout. Leases,
-// deadlines and ranks go by the database's clock, not by those of the processes.
+// It does what [queue.Backend] says. A change is one statement or one short transaction, and is made wholly or not at all; Maintain makes
+// several changes, each of its own. When a method returns nil the change is as durable as the server's settings make a commit, but for
+// two that a crash of the server may undo, as if they had not been: an offer that is not accepted yet, and an admission. A build is claimed
+// by one session only, whatever number of processes claim at once, and whoever waits for a lock is given up after [Options].Timeout.
+// Leases, deadlines and ranks go by the database's clock, not by those of the processes.
 //
 // It does not read or write anything outside of its schema, change settings beyond its own transactions, or start goroutines.
 //
@@ -32,7 +33,7 @@
 // notifications all the time: a process may hold MaxConns + 1. Notifications go to the one channel of the schema, each in a short
 // transaction of its own. Where they cannot be had, behind a PgBouncer in transaction mode for example, set [queue.Options].PollOnly.
 //
-// The frequent statements are prepared, in the default mode of pgx, and fill about forty entries of each connection's cache; those of bun
+// The frequent statements are prepared, in the default mode of pgx, and fill some seventy entries of each connection's cache; those of bun
 // are sent unprepared. Settings that the statements need, a statement_timeout and how they are planned, end with their transactions.
 //
 // PgBouncer in session mode needs nothing. In transaction mode a prepared statement may meet a connection that has never
@@ -55,16 +56,35 @@
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO service;
 //
 // After a migration, programs of the version before go on working, unless the migration says otherwise in its first line; then they get
-// [ErrTooNew] from Ping and should not be run. What they do not know of, they do not keep to: see [Backend.Migrate]. A program that finds an older schema than it needs gets [ErrOutdated]. So: migrate,
-// then deploy.
+// [ErrTooNew] from Ping and should not be run. What they do not know of, they do not keep to: see [Backend.Migrate]. A program that
+// finds an older schema than it needs gets [ErrOutdated]. So: migrate, then deploy.
 //
-// # Submitting in a transaction
+// # Admission
+//
+// Builds that have a concurrency key, or are in a fair pool, or of a paused project are inserted as held. [Backend.Admit] queues them, which
+// [queue.Queue.Run] calls about once a second, and as soon as it hears of room. A call looks at 512 lanes and moves 512 builds at most, which
+// it finds by an index, however many wait.
+//
+// What is decided by counting is decided by one process at a time: Admit, ChangePool, ChangeProject and SetLimit begin with an advisory lock
+// of the schema, and count after it. So limits are exact, whatever the number of processes: of a key no more builds are queued and leased
+// at any time than its limit allows, but for those that were before it was set. Nothing else takes that lock: no submit, claim, accept or
+// finish ever waits for it.
+//
+// A pause holds for every claim that begins after it was set, since claims look for themselves; Admit then moves what is queued of a paused
+// project out of their way. In a pool that becomes fair, builds may be claimed out of turn until Maintain has held those that ChangePool did
+// not get hold of. Builds with a key and those of fair pools wait until a live session serves their class, see [Backend.Serve].
+//
+// # In a transaction of one's own
 //
 // [Submit] adds builds in a transaction of the caller's own, so that a build is there exactly if the change that it belongs to is. It
-// takes what database/sql and bun call a transaction. After the commit, call [queue.Queue.Wake].
+// takes what database/sql and bun call a transaction; [SubmitPgx] takes one of pgx, and [SubmitCopyPgx] sends many builds by COPY. [Finish]
+// and [FinishPgx] end attempts in that way, in transactions of the level READ COMMITTED. After the commit, call [queue.Queue.Wake].
+//
+// The statements run with the settings of the transaction: if it has a statement_timeout, that is what bounds a wait for a lock on the
+// server.
 //
 // # Testing
 //
 // The package passes the suite of package queuetest on a real server. Tests of services need no PostgreSQL: package memqueue behaves alike,
-// except for [Submit].
+// except for what takes a transaction.
 package pgqueue
