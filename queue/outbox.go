@@ -50,16 +50,26 @@ func (o *outbox) take() Hint {
 	return h
 }
 
-// unsaidFor is how long after the last change in a caller's transaction it is remembered. Of transactions that take longer the others
-// learn by their polls.
-const unsaidFor = time.Minute
+// How much is remembered of changes in transactions of callers, which alone know when, and whether, they are committed.
+const (
+	// unsaidMost is how many changes are remembered, and unsaidFor how long one of which nobody has said that it is committed.
+	unsaidMost = 64
+	unsaidFor  = time.Minute
+	// unsaidAgain is how long after a change it is told again, with what is told then.
+	unsaidAgain = time.Second
+)
 
-// Unsaid is what follows from changes in transactions of callers, which alone know when, and whether, they are committed.
+// Unsaid is what follows from changes in transactions of callers.
 type unsaid struct {
 	mu      sync.Mutex
-	hint    Hint
-	changes int
-	last    time.Time
+	changes []unsaidChange // the newest last
+	open    []time.Time    // when those were made that are not known to be committed
+}
+
+type unsaidChange struct {
+	hint Hint
+	at   time.Time
+	told bool
 }
 
 // add remembers what follows from a change.
@@ -67,26 +77,47 @@ func (u *unsaid) add(h Hint) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
-	if now.Sub(u.last) > unsaidFor {
-		u.hint, u.changes = Hint{}, 0
+	u.forget(now)
+	u.changes = append(u.changes, unsaidChange{hint: h, at: now})
+	u.open = append(u.open, now)
+	if len(u.changes) > unsaidMost {
+		u.changes = slices.Delete(u.changes, 0, 1)
 	}
-	u.hint.add(h)
-	u.changes++
-	u.last = now
+	if len(u.open) > 2*unsaidMost { // far more than are remembered: it does not matter how many
+		u.open = slices.Delete(u.open, 0, unsaidMost/2)
+	}
 }
 
-// take returns a hint for a transaction that was committed: that of all changes that nobody has said yet, since nobody knows which of
-// them are its own. They are forgotten when there were as many commits.
+// take returns a hint for a transaction that was committed: that of all changes that are remembered, since nobody knows which of them are
+// its own, and of everything if its own may be forgotten.
 func (u *unsaid) take() Hint {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.changes == 0 {
+	now := time.Now()
+	u.forget(now)
+	if len(u.open) == 0 {
 		return Hint{Waiting: true, Any: true}
 	}
-	h := u.hint
-	h.Heads, h.Changed = slices.Clone(h.Heads), slices.Clone(h.Changed)
-	if u.changes--; u.changes == 0 {
-		u.hint = Hint{}
+	var h Hint
+	for i := range u.changes {
+		c := &u.changes[len(u.changes)-1-i] // of more builds than a hint holds the older ones are left out
+		h.add(c.hint)
+		c.told = true
+	}
+	if len(u.changes) < len(u.open) {
+		h.Waiting, h.Any = true, true
+	}
+	if u.open = u.open[1:]; len(u.open) == 0 {
+		u.changes, u.open = nil, nil
 	}
 	return h
+}
+
+// forget forgets what is too old.
+func (u *unsaid) forget(now time.Time) {
+	u.changes = slices.DeleteFunc(u.changes, func(c unsaidChange) bool {
+		age := now.Sub(c.at)
+		return age > unsaidFor || c.told && age > unsaidAgain
+	})
+	u.open = slices.DeleteFunc(u.open, func(at time.Time) bool { return now.Sub(at) > unsaidFor })
 }

@@ -92,7 +92,8 @@ func (o *Options) withDefaults() Options {
 // A Queue is the front end of a build queue: it checks arguments, fills in defaults, and turns what its [Backend] stores into
 // answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
 //
-// A Queue starts no goroutine of its own and needs no closing: [Queue.Run] is what keeps it going.
+// A Queue needs no closing, and starts no goroutines but for calls of the backend that several callers of [Queue.Submit] wait for:
+// [Queue.Run] is what keeps it going.
 type Queue struct {
 	backend    Backend
 	opts       Options

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 )
@@ -27,39 +26,37 @@ type submits struct {
 	waiting []*submit
 }
 
-// A submit is a build on its way.
+// A submit is a build that waits to go with others, or is on its way.
 type submit struct {
+	ctx   context.Context
 	build NewBuild
-	turn  chan struct{} // closed when batch is set, or all is over
-	batch []*submit     // those it is to store, itself the first; none if another has stored it
+	done  chan struct{} // closed when err is known
 	err   error
-	again bool // nobody knows whether it was stored: whoever took it along gave up
 }
 
-// submit stores a build, and returns after that.
+// submit stores a build, and returns after that, or when ctx ends: then the build may be stored all the same, unless it was still waiting.
 func (s *submits) submit(ctx context.Context, build NewBuild) error {
-	b := &submit{build: build, turn: make(chan struct{})}
-	if !s.begin(b) {
-		select {
-		case <-b.turn:
-		case <-ctx.Done():
-			if s.leave(b) {
-				return context.Cause(ctx)
-			}
-			<-b.turn
-		}
-	}
-	if b.batch != nil {
+	b := &submit{ctx: ctx, build: build, done: make(chan struct{})}
+	if s.begin(b) {
 		defer s.end()
-		s.call(ctx, b.batch)
+		_, err := s.store(ctx, []NewBuild{build})
+		return err
 	}
-	if b.again {
-		return s.repeat(ctx, b)
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
 	}
-	return b.err
+	s.leave(b)
+	select {
+	case <-b.done:
+		return b.err
+	default:
+		return ctx.Err()
+	}
 }
 
-// begin reports whether b may go at once; else it waits for its turn.
+// begin reports whether b may go at once; else it waits.
 func (s *submits) begin(b *submit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,23 +65,17 @@ func (s *submits) begin(b *submit) bool {
 		return false
 	}
 	s.calls++
-	b.batch = []*submit{b}
 	return true
 }
 
-// leave takes b out of those who wait. It reports false if its turn has come already.
-func (s *submits) leave(b *submit) bool {
+// leave takes b out of those who wait, if it still does.
+func (s *submits) leave(b *submit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.waiting, b)
-	if i < 0 {
-		return false
-	}
-	s.waiting = slices.Delete(s.waiting, i, i+1)
-	return true
+	s.waiting = slices.DeleteFunc(s.waiting, func(other *submit) bool { return other == b })
 }
 
-// end passes the turn on to the first of those who wait, with as many as go together.
+// end follows each call: it begins another for those who wait. That is nobody's own, and goes on if some of them give up.
 func (s *submits) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,31 +90,21 @@ func (s *submits) end() {
 		}
 		n++
 	}
-	first := s.waiting[0]
-	first.batch = slices.Clone(s.waiting[:n])
+	batch := slices.Clone(s.waiting[:n])
 	s.waiting = slices.Delete(s.waiting, 0, n)
-	close(first.turn)
+	go s.call(batch) // until the backend returns, which it does within a limit of its own, whoever still waits
 }
 
-// call stores the builds of a batch, and tells all but the first what came of it.
-func (s *submits) call(ctx context.Context, batch []*submit) {
+// call stores the builds of a batch.
+func (s *submits) call(batch []*submit) {
+	defer s.end()
 	builds := make([]NewBuild, len(batch))
 	for i, b := range batch {
 		builds[i] = b.build
 	}
-	_, err := s.store(ctx, builds)
-	batch[0].err = err
-	for _, b := range batch[1:] {
-		b.err, b.again = err, err != nil && ctx.Err() != nil
-		close(b.turn)
+	_, err := s.store(context.WithoutCancel(batch[0].ctx), builds)
+	for _, b := range batch {
+		b.err = err
+		close(b.done)
 	}
-}
-
-// repeat stores a build that may have been stored before. That its id, which nobody else has, is taken says that it was.
-func (s *submits) repeat(ctx context.Context, b *submit) error {
-	_, err := s.store(ctx, []NewBuild{b.build})
-	if errors.Is(err, ErrConflict) {
-		return nil
-	}
-	return err
 }

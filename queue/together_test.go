@@ -135,10 +135,9 @@ func TestSubmitThatGivesUpWhileItWaits(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		impatient := d.crowd(ctx, s, builds[2])
 		rest := d.crowd(t.Context(), s, builds[3:]...)
-		reason := errors.New("gone home")
-		cancel(reason)
+		cancel(nil)
 		synctest.Wait()
-		if !errors.Is(*impatient[0], reason) {
+		if !errors.Is(*impatient[0], context.Canceled) {
 			t.Errorf("who gave up got %v", *impatient[0])
 		}
 		for range 3 {
@@ -157,22 +156,28 @@ func TestSubmitThatGivesUpWhileItWaits(t *testing.T) {
 	})
 }
 
-// Whoever is taken along by one that gives up goes again, by itself, and finds out whether it was stored.
+// A batch is nobody's own: who gives up on the way takes nobody along.
 func TestSubmitThatGivesUpOnTheWay(t *testing.T) {
-	for _, stored := range []bool{false, true} {
-		t.Run(fmt.Sprintf("stored=%v", stored), func(t *testing.T) {
+	for place := range 3 {
+		t.Run(fmt.Sprintf("the %d. of the batch", place+1), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDepot()
 				s := &submits{store: d.store}
 				builds := someBuilds(5)
-				first := d.crowd(t.Context(), s, builds[:2]...)
+				d.crowd(t.Context(), s, builds[:2]...)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				leader := d.crowd(ctx, s, builds[2])
-				rest := d.crowd(t.Context(), s, builds[3:]...)
+				var results []*error
+				for i, b := range builds[2:] {
+					own := t.Context()
+					if i == place {
+						own = ctx
+					}
+					results = append(results, d.crowd(own, s, b)...)
+				}
 				(<-d.calls).answer <- nil
 				synctest.Wait()
-				c := <-d.calls // of another, and then of the three
+				c := <-d.calls // of the other, and then of the three
 				if len(c.builds) == 1 {
 					c.answer <- nil
 					c = <-d.calls
@@ -180,29 +185,20 @@ func TestSubmitThatGivesUpOnTheWay(t *testing.T) {
 				if len(c.builds) != 3 {
 					t.Fatalf("%d go together, want 3", len(c.builds))
 				}
-				if stored {
-					if err := d.keep(c.builds); err != nil {
-						t.Fatal(err)
-					}
-				}
-				<-time.After(2 * time.Second)
+				<-time.After(time.Minute)
 				synctest.Wait()
-				if !errors.Is(*leader[0], context.DeadlineExceeded) {
-					t.Errorf("who gave up got %v", *leader[0])
+				if err := *results[place]; !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("who gave up got %v", err)
 				}
-				for range rest {
-					(<-d.calls).answer <- nil
-				}
+				c.answer <- nil
 				synctest.Wait()
-				for i, err := range slices.Concat(first, rest) {
-					if *err != nil {
+				for i, err := range results {
+					if i != place && *err != nil {
 						t.Errorf("%d: %v", i, *err)
 					}
 				}
-				for i, b := range builds {
-					if i != 2 && d.stored[b.ID] != 1 {
-						t.Errorf("build %d is stored %d times", i, d.stored[b.ID])
-					}
+				if len(d.stored) != 5 {
+					t.Errorf("%d builds are stored, want all", len(d.stored))
 				}
 				if s.calls != 0 || len(s.waiting) != 0 {
 					t.Errorf("%d calls and %d who wait are left", s.calls, len(s.waiting))
@@ -239,36 +235,58 @@ func TestSubmitsAreBoundedByTheirSize(t *testing.T) {
 }
 
 func TestUnsaid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var u unsaid
-		head := func(class ClassID) Hint { return Hint{Heads: []Head{{Class: class, Rank: 1}}} }
-		classes := func(h Hint) (all []ClassID) {
-			for _, h := range h.Heads {
-				all = append(all, h.Class)
+	head := func(class ClassID) Hint { return Hint{Heads: []Head{{Class: class, Rank: 1}}} }
+	// tells checks which classes a hint names, and whether it is of everything.
+	tells := func(t *testing.T, u *unsaid, everything bool, classes ...ClassID) {
+		t.Helper()
+		h := u.take()
+		var told []ClassID
+		for _, head := range h.Heads {
+			told = append(told, head.Class)
+		}
+		slices.Sort(told)
+		if h.Any != everything || h.Waiting != everything || !slices.Equal(told, classes) {
+			t.Errorf("told of classes %v, everything %v; want %v, %v", told, h.Any, classes, everything)
+		}
+	}
+	for name, test := range map[string]func(*testing.T, *unsaid){
+		"Nothing": func(t *testing.T, u *unsaid) { tells(t, u, true) },
+		"EachTellsOfAll": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			u.add(head(2))
+			tells(t, u, false, 1, 2)
+			tells(t, u, false, 1, 2)
+			tells(t, u, true)
+		},
+		"RolledBack": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			<-time.After(2 * unsaidFor)
+			u.add(head(2))
+			tells(t, u, false, 2)
+			tells(t, u, true)
+		},
+		"LongAfterAnotherToldOfIt": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			u.add(head(2))
+			tells(t, u, false, 1, 2)
+			<-time.After(2 * unsaidAgain)
+			tells(t, u, true)
+		},
+		"ManyRolledBack": func(t *testing.T, u *unsaid) {
+			for range 10 * unsaidMost {
+				u.add(head(1))
 			}
-			return all
-		}
-		if h := u.take(); !h.Any || !h.Waiting {
-			t.Errorf("of nothing that is known, %+v", h)
-		}
-		u.add(head(1))
-		u.add(head(2))
-		for range 2 { // each commit tells of both, since one of them is its own
-			if h := u.take(); h.Any || !slices.Equal(classes(h), []ClassID{1, 2}) {
-				t.Errorf("told %+v, want classes 1 and 2", h)
+			u.add(Hint{Changed: []ID{{1}}})
+			if h := u.take(); !h.Any || !slices.Contains(h.Changed, ID{1}) {
+				t.Errorf("told %+v, want everything, and the newest", h)
 			}
-		}
-		if h := u.take(); !h.Any {
-			t.Errorf("when all is told, %+v", h)
-		}
-		u.add(head(3)) // rolled back
-		<-time.After(2 * unsaidFor)
-		u.add(head(4))
-		if h := u.take(); !slices.Equal(classes(h), []ClassID{4}) {
-			t.Errorf("told %+v, want class 4", h)
-		}
-		if h := u.take(); !h.Any {
-			t.Errorf("when all is told, %+v", h)
-		}
-	})
+			if len(u.changes) > unsaidMost || len(u.open) > 2*unsaidMost {
+				t.Errorf("%d changes and %d times are remembered", len(u.changes), len(u.open))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, new(unsaid)) })
+		})
+	}
 }

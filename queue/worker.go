@@ -126,6 +126,7 @@ type shift struct {
 
 	mu       sync.Mutex
 	jobs     map[AttemptID]*Job // from their claim until their outcome is stored
+	sated    bool               // the last claim left nothing behind: what comes since is told of, or found by a poll
 	ended    []*Job             // those whose outcome is to be stored
 	beaten   time.Time          // when the last beat that succeeded was begun
 	replaced bool
@@ -205,9 +206,6 @@ func (s *shift) claimLoop(ctx, background context.Context) error {
 			sleep(ctx, jitter(200*time.Millisecond))
 		case claimed > 0:
 			s.wakes.Found()
-			if claimed >= MaxClaim { // there may be more than one call takes
-				s.wakes.Ring()
-			}
 		}
 		if s.isReplaced() {
 			return fmt.Errorf("queue: worker %q: %w", s.name, ErrReplaced)
@@ -250,7 +248,12 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 		jobs[i] = newJob(ctx, s, o.Claimed)
 		s.jobs[o.AttemptID] = jobs[i]
 	}
+	s.sated = err == nil && len(offers) < min(free, MaxClaim)
+	again := err == nil && !s.sated && len(s.jobs) < s.opts.Slots // of slots that have become free meanwhile too
 	s.mu.Unlock()
+	if again {
+		s.wakes.Ring()
+	}
 	for _, job := range jobs {
 		s.handlers.Go(func() { job.run(s.handler) })
 	}

@@ -499,6 +499,86 @@ func TestWorkerSlots(t *testing.T) {
 	})
 }
 
+// A remote is a backend that is a millisecond away.
+type remote struct{ queue.Backend }
+
+func (r remote) Claim(ctx context.Context, demand []queue.Demand, offer time.Duration, now time.Time) ([]queue.Claimed, error) {
+	defer pass(time.Millisecond)
+	return r.Backend.Claim(ctx, demand, offer, now)
+}
+
+func (r remote) Finish(ctx context.Context, ends []queue.Completion, avoid time.Duration, now time.Time) ([]queue.Finished, error) {
+	pass(time.Millisecond)
+	return r.Backend.Finish(ctx, ends, avoid, now)
+}
+
+// No slot stays free beside builds that wait, also one that becomes free while a claim is under way.
+func TestWorkerUsesItsSlots(t *testing.T) {
+	for _, slots := range []int{1, 2, 3, 16} {
+		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const builds, longest = 400, 4 * time.Millisecond
+				q := queue.New(remote{memqueue.New()}, quiet(nil))
+				for range builds {
+					submit(t, q, nil)
+				}
+				begun := time.Now()
+				var n atomic.Int64
+				all := make(chan struct{})
+				handler := func(context.Context, *queue.Job) error {
+					i := n.Add(1)
+					pass(time.Duration(i%8+1) * longest / 8)
+					if i == builds {
+						close(all)
+					}
+					return nil
+				}
+				err := work(t, q, &queue.WorkerOptions{Slots: slots}, handler, func() { <-all })
+				// A slot is free again a finish and two claims after its build, if it just missed the first of them.
+				most := builds / time.Duration(slots) * (longest*9/16 + 4*time.Millisecond)
+				if took := time.Since(begun); err != nil || took > most {
+					t.Errorf("took %v, %v; want at most %v", took, err, most)
+				}
+			})
+		})
+	}
+}
+
+func TestWorkerUsesASlotThatBecomesFreeDuringAClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New(remote{memqueue.New()}, quiet(nil))
+		submit(t, q, nil)
+		started := make(chan time.Time, 3)
+		finish := make(chan struct{})
+		handler := func(ctx context.Context, _ *queue.Job) error {
+			started <- time.Now()
+			select {
+			case <-finish:
+			case <-ctx.Done():
+			}
+			return nil
+		}
+		err := work(t, q, &queue.WorkerOptions{Slots: 2, Poll: time.Hour}, handler, func() {
+			<-started
+			pass(time.Minute) // the claim after it has found nothing
+			finish <- struct{}{}
+			pass(900 * time.Microsecond) // its end is all but stored when the claim for the other slot begins
+			if _, err := q.SubmitMany(t.Context(), []queue.Params{{Project: "p"}, {Project: "p"}}); err != nil {
+				t.Error(err)
+			}
+			begun := time.Now()
+			<-started
+			<-started
+			if took := time.Since(begun); took > 5*time.Millisecond {
+				t.Errorf("two builds for two slots started after %v", took)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWorkerRefusesBadNames(t *testing.T) {
 	q := queue.New(memqueue.New(), quiet(nil))
 	err := queue.NewWorker(q, "Not a name", nil).Run(t.Context(), func(context.Context, *queue.Job) error { return nil })

@@ -156,13 +156,12 @@ func (s *shift) finish(ctx context.Context, jobs []*Job, trouble *trouble) bool 
 		}
 	}
 	s.mu.Lock()
-	full := len(s.jobs) >= s.opts.Slots
 	for _, job := range jobs {
 		delete(s.jobs, job.AttemptID)
 	}
-	empty := len(s.jobs) == 0
+	empty, sated := len(s.jobs) == 0, s.sated
 	s.mu.Unlock()
-	if full { // else whatever there was to claim has been looked for
+	if !sated {
 		s.wakes.Ring()
 	}
 	if empty {
