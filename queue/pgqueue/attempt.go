@@ -16,7 +16,8 @@ import (
 // and then goes by the rows as they were locked. Each is looked up on its own: for a join the planner, who expects a single row, might
 // compare each build with each argument. That the session is compared as it is keeps it from the indexes of leases: a walk over all of
 // them looks cheap to it when there are few. What is locked stays where it is in the table, and is found again by that: a join by ids may be a
-// walk over the whole table, in a plan that was made when that was empty.
+// walk over the whole table, in a plan that was made when that was empty. But the update finds only what its snapshot shows: not a row that
+// another transaction has written anew since, of an offer that is still good. So for what does not come back the statement is run again.
 const acceptSQL = `
 WITH offered AS MATERIALIZED (
 	SELECT b.place, i.token_hash, i.slack
@@ -50,13 +51,20 @@ CROSS JOIN LATERAL (
 func (b *Backend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	c := acceptColumns(accepts, nil)
-	done, err := collect(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks)
-	if err != nil || len(done) == len(accepts) {
-		return done, err
+	var done []queue.AttemptID
+	for range 2 { // the second time with a snapshot in which is what the first has waited for
+		c := acceptColumns(accepts, done)
+		accepted, err := collect(ctx, b, scanAttemptID, b.sql.accept, present(now), c.builds, c.epochs, c.sessions, c.hashes, c.slacks)
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, accepted...)
+		if len(done) == len(accepts) {
+			return done, nil
+		}
 	}
 	// What is left is stale, or was accepted before: by a statement that has committed, since this one waited for its lock.
-	c = acceptColumns(accepts, done)
+	c := acceptColumns(accepts, done)
 	again, err := collect(ctx, b, scanAttemptID, b.sql.accepted, c.builds, c.epochs, c.sessions, c.hashes)
 	if err != nil {
 		return nil, err

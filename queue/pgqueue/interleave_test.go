@@ -297,6 +297,38 @@ func TestFirstAppendTwice(t *testing.T) {
 	}
 }
 
+// An offer whose row another transaction writes anew while Accept waits for it, and leaves an offer to the same session, as an adoption
+// does, is accepted all the same, and the others of the batch with it.
+func TestAcceptOfARowWrittenAnew(t *testing.T) {
+	s := newStage(t)
+	accepts := make([]queue.Acceptance, 3)
+	for i := range accepts {
+		accepts[i] = queue.Acceptance{AttemptID: s.offered(), Session: s.session, TokenHash: queue.Digest{1}}
+	}
+	stale := accepts[0]
+	stale.Build, stale.TokenHash = queue.NewID(), queue.Digest{2}
+	tx, err := s.db.Pool.Begin(t.Context())
+	s.must(err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(t.Context(), "UPDATE "+s.db.Schema+".build SET session_id = session_id WHERE id = $1", accepts[1].Build.String())
+	s.must(err)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		done, err := s.Accept(t.Context(), append(accepts, stale), now)
+		if err != nil || len(done) != len(accepts) {
+			t.Errorf("Accept returned %v, %v, want all but the stale one", done, err)
+		}
+	})
+	s.waiting(1)
+	s.must(tx.Commit(t.Context()))
+	accepting.Wait()
+	for _, a := range accepts {
+		if got, err := s.Get(t.Context(), "project", a.Build); err != nil || got.State != queue.Running {
+			t.Errorf("build is %v, %v, want it running", got.State, err)
+		}
+	}
+}
+
 func TestCancelThenAccept(t *testing.T) {
 	s := newStage(t)
 	id := s.offered()
