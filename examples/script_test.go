@@ -106,8 +106,10 @@ func startController(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	key := rand.Text() + rand.Text()
 	address := ts.MkAbs("address")
-	launch(ts, "controller", []string{"SLIPWAY_ADMIN_KEY=" + key}, append([]string{"controller", "-listen", "127.0.0.1:0",
-		"-addr-file", address, "-data", ts.MkAbs("data"), "-cancel-grace", "1s", "-poll", "50ms", "-cancel-poll", "50ms"}, args...)...)
+	launch(ts, "controller", []string{"SLIPWAY_ADMIN_KEY=" + key}, append([]string{
+		"controller", "-listen", "127.0.0.1:0",
+		"-addr-file", address, "-data", ts.MkAbs("data"), "-cancel-grace", "1s", "-poll", "50ms", "-cancel-poll", "50ms",
+	}, args...)...)
 	var url string
 	until(ts, "a controller that is ready", func() bool {
 		text, err := os.ReadFile(address)
