@@ -28,9 +28,6 @@ type runner interface {
 // A scanner reads the columns of a row.
 type scanner func(columns ...any) error
 
-// noRows is for statements that return none.
-func noRows(scanner) error { return nil }
-
 // A statement is one in the two forms that it may be needed in: with parameters, $1, $2, …, and with those of bun, ?0, ?1, ….
 type statement struct{ plain, bun string }
 
