@@ -51,8 +51,20 @@ func holding(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, archiveHold-archiveTime)
 }
 
+var errOverdue = errors.New("it took so long, or the machine stood still, that another process may have taken over")
+
+// overdue returns errOverdue if what was taken on since then may be another's by now. The time of a ctx does not tell: it stands still while the
+// machine is suspended.
+func overdue(since time.Time) error {
+	if elapsed(since) >= archiveHold-archiveTime {
+		return errOverdue
+	}
+	return nil
+}
+
 // archiveLogs brings some of the logs that have ended to the archive, and returns how many.
 func (q *Queue) archiveLogs(ctx context.Context) (int, error) {
+	since := time.Now()
 	ctx, cancel := holding(ctx)
 	defer cancel()
 	logs, err := q.backend.ClosedLogs(ctx, archiveBatch, archiveHold, time.Time{})
@@ -62,19 +74,26 @@ func (q *Queue) archiveLogs(ctx context.Context) (int, error) {
 	var done int
 	var failed []error
 	for _, log := range logs {
-		if err := q.archiveLog(ctx, log); err != nil {
-			failed = append(failed, fmt.Errorf("archive log of build %v, epoch %d: %w", log.Build, log.Epoch, err))
+		err := q.archiveLog(ctx, log, since)
+		if err == nil {
+			done++
 			continue
 		}
-		done++
+		failed = append(failed, fmt.Errorf("archive log of build %v, epoch %d: %w", log.Build, log.Epoch, err))
+		if errors.Is(err, errOverdue) {
+			break
+		}
 	}
 	return done, errors.Join(failed...)
 }
 
 // archiveLog has the bytes in the archive before the backend drops them. If it ends in between, it is repeated, or the object is removed
-// after its build.
-func (q *Queue) archiveLog(ctx context.Context, log ClosedLog) error {
+// after its build. An object that is there too late is nothing to go by: another process may have put another since, or removed it.
+func (q *Queue) archiveLog(ctx context.Context, log ClosedLog, since time.Time) error {
 	object, err := packLog(&logReader{ctx: ctx, backend: q.backend, log: log}, log.Length)
+	if err == nil {
+		err = overdue(since)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,11 +102,15 @@ func (q *Queue) archiveLog(ctx context.Context, log ClosedLog) error {
 	if err := q.opts.Archive.Put(putting, log.Project, log.AttemptID, bytes.NewReader(object), int64(len(object))); err != nil {
 		return err
 	}
+	if err := overdue(since); err != nil {
+		return err
+	}
 	return q.backend.ArchiveLog(ctx, log.AttemptID)
 }
 
 // removeLogs removes some logs of deleted builds from the archive, and returns how many.
 func (q *Queue) removeLogs(ctx context.Context) (int, error) {
+	since := time.Now()
 	removing, cancel := holding(ctx)
 	defer cancel()
 	logs, err := q.backend.DroppedLogs(ctx, archiveBatch, archiveHold, time.Time{})
@@ -97,11 +120,15 @@ func (q *Queue) removeLogs(ctx context.Context) (int, error) {
 	var gone []AttemptID
 	var failed []error
 	for _, log := range logs {
-		if err := q.removeLog(removing, log); err != nil {
-			failed = append(failed, fmt.Errorf("remove the archived log of build %v, epoch %d: %w", log.Build, log.Epoch, err))
+		err := q.removeLog(removing, log, since)
+		if err == nil {
+			gone = append(gone, log.AttemptID)
 			continue
 		}
-		gone = append(gone, log.AttemptID)
+		failed = append(failed, fmt.Errorf("remove the archived log of build %v, epoch %d: %w", log.Build, log.Epoch, err))
+		if errors.Is(err, errOverdue) {
+			break
+		}
 	}
 	if len(gone) > 0 {
 		failed = append(failed, q.backend.ForgetLogs(ctx, gone))
@@ -109,7 +136,10 @@ func (q *Queue) removeLogs(ctx context.Context) (int, error) {
 	return len(gone), errors.Join(failed...)
 }
 
-func (q *Queue) removeLog(ctx context.Context, log DroppedLog) error {
+func (q *Queue) removeLog(ctx context.Context, log DroppedLog, since time.Time) error {
+	if err := overdue(since); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
 	return q.opts.Archive.Delete(ctx, log.Project, log.AttemptID)

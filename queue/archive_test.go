@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -246,4 +247,77 @@ func TestSilentArchive(t *testing.T) {
 		shelf.hush(nil)
 		within(t, 10*time.Minute, "all logs were removed from the archive", func() bool { return shelf.count() == 0 })
 	})
+}
+
+// A put that comes to its end after the hold is not told to the backend, and the rest of what was taken on with it is given up: by then
+// others may have taken it over. A machine that was suspended meanwhile is known only by its wall clock, which in a bubble of synctest
+// never differs from the monotonic one: here both have gone on.
+func TestNothingIsArchivedAfterTheHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &telling{Backend: memqueue.New()}
+		f := newFleet(t, b, archiving(&lateArchive{newShelf(), b}))
+		ids := f.logged(3)
+		stop := keepGoing(t, f.Queue)
+		within(t, 20*time.Minute, "all logs were in the archive", func() bool {
+			for _, id := range ids {
+				if page, err := f.ReadLog(t.Context(), "project", id, 0, 1); err != nil || !page.Archived {
+					return false
+				}
+			}
+			return true
+		})
+		stop()
+		want := []string{"take", "put late", "take", "put", "tell", "put", "tell", "put", "tell"}
+		if got := b.events(); !slices.Equal(got, want) {
+			t.Errorf("what happened is %q, want %q", got, want)
+		}
+	})
+}
+
+// A lateArchive has the first object after the hold, whatever becomes of the ctx.
+type lateArchive struct {
+	*shelf
+	told *telling
+}
+
+func (a *lateArchive) Put(ctx context.Context, project string, id queue.AttemptID, object io.Reader, size int64) error {
+	if len(a.told.events()) > 1 {
+		a.told.note("put")
+		return a.shelf.Put(ctx, project, id, object, size)
+	}
+	a.told.note("put late")
+	<-time.After(5*time.Minute + time.Second)
+	return a.shelf.Put(context.WithoutCancel(ctx), project, id, object, size)
+}
+
+// A telling backend keeps what has happened about the archive.
+type telling struct {
+	queue.Backend
+	mu   sync.Mutex
+	said []string
+}
+
+func (b *telling) note(event string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said = append(b.said, event)
+}
+
+func (b *telling) events() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.said)
+}
+
+func (b *telling) ClosedLogs(ctx context.Context, limit int, hold time.Duration, now time.Time) ([]queue.ClosedLog, error) {
+	logs, err := b.Backend.ClosedLogs(ctx, limit, hold, now)
+	if len(logs) > 0 {
+		b.note("take")
+	}
+	return logs, err
+}
+
+func (b *telling) ArchiveLog(ctx context.Context, id queue.AttemptID) error {
+	b.note("tell")
+	return b.Backend.ArchiveLog(ctx, id)
 }
