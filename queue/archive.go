@@ -16,8 +16,8 @@ import (
 // The ctx of every call ends, at the latest, a minute after the call began; that of a Put lasts a second longer for each MiB of the object.
 // What is under way has to end with it, however the storage behaves: nothing may become of a Put afterwards.
 type LogArchive interface {
-	// Put stores an object of size bytes, wholly or not at all. If there is one already it replaces that or keeps it, as a whole: both
-	// unpack into the same log.
+	// Put stores an object of size bytes, wholly or not at all. If there is one already it replaces that, or keeps it if both unpack into the
+	// same log. They may not: after its database was set back a queue may give the number of an attempt again.
 	Put(ctx context.Context, project string, id AttemptID, object io.Reader, size int64) error
 
 	// Open returns length bytes of an object from offset on; fewer if it ends before. An error for which

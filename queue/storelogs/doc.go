@@ -19,6 +19,10 @@
 //
 // # What it guarantees
 //
-// An object is there whole or not at all, and as durable as the backend gets, once Put has returned nil. One that is there already is kept:
-// a closed log does not change, so it has the same in it.
+// An object is there whole or not at all, and as durable as the backend gets, once Put has returned nil.
+//
+// One that is there already is kept if it unpacks into the same log, by whatever compressor it was made. Else it is of an attempt that is no
+// more: where a database was set back, to a backup or a standby that lagged behind, an attempt of the same number may run again, and write
+// another log. Then it is removed, and the new one put. If that fails in between there is none until Put is called again, as the queue does
+// while its database has the log.
 package storelogs

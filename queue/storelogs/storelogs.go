@@ -1,7 +1,10 @@
 package storelogs
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -37,16 +40,85 @@ func (a archive) Put(ctx context.Context, project string, id queue.AttemptID, ob
 	if err != nil {
 		return err
 	}
-	err = a.backend.Put(ctx, k, size, &exactly{ctx: ctx, r: object, left: size})
-	if !errors.Is(err, storage.ErrDigest) {
+	r := &exactly{ctx: ctx, r: object, left: size}
+	err = a.backend.Put(ctx, k, size, r)
+	if r.begun || err != nil && !errors.Is(err, storage.ErrDigest) {
 		return err
 	}
-	// There is one of another size, made by another compressor. Put it again as it is, to be sure that it is durable.
+	// The backend has left it unread: there is one, of the same size or another.
+	packed, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
 	there, err := a.backend.Stat(ctx, k)
 	if err != nil {
 		return err
 	}
-	return a.backend.Put(ctx, k, there.Size, &exactly{ctx: ctx, r: gone{}, left: there.Size})
+	same, err := a.same(ctx, there, packed)
+	if err != nil {
+		return err
+	}
+	if same { // put again as it is, to be sure that it is durable
+		return a.backend.Put(ctx, k, there.Size, &exactly{ctx: ctx, r: gone{}, left: there.Size})
+	}
+	return a.replace(ctx, k, packed)
+}
+
+// replace puts an object in place of another. If that ends in between there is none: the queue keeps the log until Put has returned nil.
+func (a archive) replace(ctx context.Context, k storage.Key, packed []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := a.backend.Delete(ctx, k); err != nil {
+		return err
+	}
+	size := int64(len(packed))
+	r := &exactly{ctx: ctx, r: bytes.NewReader(packed), left: size}
+	err := a.backend.Put(ctx, k, size, r)
+	if err == nil && !r.begun {
+		return errors.New("another object was put at the same time")
+	}
+	return err
+}
+
+// same reports whether the object that is there unpacks into what packed does. One that is damaged does not.
+func (a archive) same(ctx context.Context, there storage.Info, packed []byte) (bool, error) {
+	want, err := unpack(bytes.NewReader(packed))
+	if err != nil {
+		return false, fmt.Errorf("unpack the object that is to be put: %w", err)
+	}
+	if there.Size == 0 {
+		return false, nil
+	}
+	object, err := a.backend.Open(ctx, there.Key, 0, there.Size)
+	if err != nil {
+		return false, err
+	}
+	defer object.Close()
+	r := &exactly{ctx: ctx, r: object, left: there.Size}
+	got, err := unpack(r)
+	if r.err != nil { // nothing is known of what was not read
+		return false, r.err
+	}
+	return err == nil && got == want, nil
+}
+
+// A content is what is compared of a log.
+type content struct {
+	length int64
+	sum    [sha256.Size]byte
+}
+
+// unpack returns the content of a gzip file.
+func unpack(file io.Reader) (c content, err error) {
+	z, err := gzip.NewReader(file)
+	if err != nil {
+		return content{}, err
+	}
+	hash := sha256.New()
+	c.length, err = io.Copy(hash, z)
+	hash.Sum(c.sum[:0])
+	return c, err
 }
 
 // Open implements [queue.LogArchive].
@@ -86,21 +158,27 @@ func notExist(err error) error {
 
 // An exactly reads what a backend counts on: so many bytes and then io.EOF, or else an error, and nothing after ctx has ended.
 type exactly struct {
-	ctx  context.Context
-	r    io.Reader
-	left int64
+	ctx   context.Context
+	r     io.Reader
+	left  int64
+	begun bool
+	err   error // what has kept it from that
 }
 
 var errSize = errors.New("the object has another size than was said")
 
 func (e *exactly) Read(p []byte) (int, error) {
-	if err := e.ctx.Err(); err != nil {
-		return 0, err
+	e.begun = true
+	if e.err = e.ctx.Err(); e.err != nil {
+		return 0, e.err
 	}
 	n, err := e.r.Read(p)
 	e.left -= int64(n)
 	if e.left < 0 || err == io.EOF && e.left > 0 {
-		return 0, errSize
+		n, err = 0, errSize
+	}
+	if err != io.EOF {
+		e.err = err
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@ package storelogs_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -101,20 +102,139 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// Putting again what is there keeps it, whatever its size.
-func TestPutAgain(t *testing.T) {
-	for name, b := range backends(t) {
-		t.Run(name, func(t *testing.T) {
-			a, id := storelogs.New(b), queue.AttemptID{Build: queue.NewID(), Epoch: 1}
-			for _, text := range []string{"packed", "packed", "packed by another version"} {
-				put(t, a, id, text)
-				want(t, a, id, 0, 100, "packed")
-			}
-			if n := objects(t, b); n != 1 {
-				t.Errorf("there are %d objects, want 1", n)
-			}
-		})
+// packed returns a text as a gzip file.
+func packed(t *testing.T, text string, level int) string {
+	t.Helper()
+	var file strings.Builder
+	w, err := gzip.NewWriterLevel(&file, level)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return file.String()
+}
+
+// What is there already is kept if it unpacks into the same log, whatever its size, and else is replaced, whatever its size.
+func TestPutAgain(t *testing.T) {
+	log := strings.Repeat("a line of a log\n", 10)
+	small, large := packed(t, log, gzip.BestCompression), packed(t, log, gzip.NoCompression)
+	split := packed(t, log[:50], gzip.BestSpeed) + packed(t, log[50:], gzip.BestSpeed)
+	other := packed(t, strings.Replace(log, "a", "b", 1), gzip.NoCompression)
+	if len(other) != len(large) || len(small) == len(large) {
+		t.Fatalf("there are objects of %d, %d and %d bytes", len(small), len(large), len(other))
+	}
+	for backend, b := range backends(t) {
+		for name, test := range map[string]struct{ there, put, want string }{
+			"the same":                    {small, small, small},
+			"of another compressor":       {small, large, small},
+			"in other members":            {large, split, large},
+			"another log, of that size":   {large, other, other},
+			"another log, smaller":        {other, small, small},
+			"another log, larger":         {small, other, other},
+			"the beginning of the log":    {packed(t, log[:50], gzip.BestSpeed), small, small},
+			"more than the log":           {packed(t, log+"more", gzip.BestSpeed), small, small},
+			"half an object":              {large[:len(large)/2], large, large},
+			"an object and more":          {small + "x", small, small},
+			"no object":                   {"\x00", small, small},
+			"a damaged one, of that size": {large[:50] + "?" + large[51:], large, large},
+		} {
+			id := queue.AttemptID{Build: queue.NewID(), Epoch: 1}
+			a := storelogs.New(b)
+			put(t, a, id, test.there)
+			for range 2 {
+				put(t, a, id, test.put)
+				want(t, a, id, 0, 1<<20, test.want)
+			}
+			if t.Failed() {
+				t.Fatalf("%s: that was put where there was %s", backend, name)
+			}
+		}
+	}
+}
+
+// A process that ends between the removal of what was there and the put of what replaces it, or cannot tell whether that is the same, has
+// not put anything. The next put does.
+func TestReplaceFails(t *testing.T) {
+	const level = gzip.BestSpeed
+	first, second := packed(t, "the log of an attempt", level), packed(t, "the log of another attempt of that number", level)
+	for name, b := range backends(t) {
+		for _, broken := range []faulty{{put: true}, {delete: true}, {open: true}, {read: true}, {stat: true}} {
+			broken.Backend = b
+			id := queue.AttemptID{Build: queue.NewID(), Epoch: 1}
+			put(t, storelogs.New(b), id, first)
+			err := storelogs.New(&broken).Put(t.Context(), "web", id, strings.NewReader(second), int64(len(second)))
+			if !errors.Is(err, errFault) {
+				t.Errorf("%s: Put with %+v: %v, want the backend's error", name, broken, err)
+			}
+			if !broken.put {
+				want(t, storelogs.New(b), id, 0, 1000, first)
+			} else if _, err := storelogs.New(b).Open(t.Context(), "web", id, 0, 1); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: Open after a put that failed: %v, want fs.ErrNotExist", name, err)
+			}
+			put(t, storelogs.New(b), id, second)
+			want(t, storelogs.New(b), id, 0, 1000, second)
+		}
+	}
+}
+
+// What does not unpack is put where there is nothing, and replaces nothing.
+func TestPutNoGzip(t *testing.T) {
+	for name, b := range backends(t) {
+		a, id := storelogs.New(b), queue.AttemptID{Build: queue.NewID(), Epoch: 1}
+		put(t, a, id, "0123456789") // which is no gzip file
+		if err := a.Put(t.Context(), "web", id, strings.NewReader("abcdefghij"), 10); !errors.Is(err, gzip.ErrHeader) {
+			t.Errorf("%s: Put of what does not unpack: %v", name, err)
+		}
+		want(t, a, id, 0, 10, "0123456789")
+	}
+}
+
+var errFault = errors.New("the backend is in trouble")
+
+// A faulty backend fails in one of its methods, in Put only if it would have stored anything.
+type faulty struct {
+	storage.Backend
+	put, delete, open, read, stat bool
+}
+
+func (f *faulty) Put(ctx context.Context, key storage.Key, size int64, r io.Reader) error {
+	if f.put {
+		r = &failing{errFault}
+	}
+	return f.Backend.Put(ctx, key, size, r)
+}
+
+func (f *faulty) Open(ctx context.Context, key storage.Key, offset, length int64) (io.ReadCloser, error) {
+	if f.open {
+		return nil, errFault
+	}
+	r, err := f.Backend.Open(ctx, key, offset, length)
+	if f.read && err == nil {
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(io.LimitReader(r, length/2), &failing{errFault}), r}, nil
+	}
+	return r, err
+}
+
+func (f *faulty) Stat(ctx context.Context, key storage.Key) (storage.Info, error) {
+	if f.stat {
+		return storage.Info{}, errFault
+	}
+	return f.Backend.Stat(ctx, key)
+}
+
+func (f *faulty) Delete(ctx context.Context, key storage.Key) error {
+	if f.delete {
+		return errFault
+	}
+	return f.Backend.Delete(ctx, key)
 }
 
 // What cannot be put wholly is not put.
