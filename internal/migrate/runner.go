@@ -45,6 +45,9 @@ func (r *Runner) Apply(ctx context.Context, tx bun.IDB) error {
 		return err
 	}
 	for _, step := range r.steps[min(version, len(r.steps)):] {
+		if version == 0 {
+			step.MinCompatible = step.MinCompatibleNew
+		}
 		if err := r.run(ctx, tx, step); err != nil {
 			return fmt.Errorf("migration %d: %w", step.Version, err)
 		}
@@ -58,11 +61,13 @@ func (r *Runner) run(ctx context.Context, tx bun.IDB, step Step) error {
 			return err
 		}
 	}
-	note := "UPDATE ? SET version = ?, min_compatible = ?"
 	if step.Version == 1 {
-		note = "INSERT INTO ? (id, version, min_compatible) VALUES (1, ?, ?)"
+		_, err := tx.NewRaw("INSERT INTO ? (id, version, min_compatible) VALUES (1, 1, 1)", r.ledger).Exec(ctx)
+		return err
 	}
-	_, err := tx.NewRaw(note, r.ledger, step.Version, step.MinCompatible).Exec(ctx)
+	// Code that could not work with the tables before cannot now: no step makes for tables what an earlier one has left out of them.
+	_, err := tx.NewRaw("UPDATE ?0 SET version = ?1, min_compatible = CASE WHEN min_compatible < ?2 THEN ?2 ELSE min_compatible END",
+		r.ledger, step.Version, step.MinCompatible).Exec(ctx)
 	return err
 }
 

@@ -82,6 +82,44 @@ func TestProgramsOfThreeVersions(t *testing.T) {
 	}
 }
 
+// A step that does something for older programs only where there may have been any refuses them where there were none, for good.
+func TestOlderProgramsOfNewTables(t *testing.T) {
+	const (
+		second = "-- min_compatible: 1, of new tables: 2\nINSERT INTO {p}a VALUES (2);\n"
+		third  = "-- min_compatible: 1\nINSERT INTO {p}a VALUES (3);\n"
+	)
+	one, two, three := program(t, first), program(t, first, second), program(t, first, second, third)
+	for name, test := range map[string]struct {
+		apply []*migrate.Runner
+		want  error // of the first version
+	}{
+		"new":                  {[]*migrate.Runner{two}, migrate.ErrTooNew},
+		"new, then upgraded":   {[]*migrate.Runner{two, three}, migrate.ErrTooNew},
+		"new of the third":     {[]*migrate.Runner{three}, migrate.ErrTooNew},
+		"upgraded":             {[]*migrate.Runner{one, two}, nil},
+		"upgraded twice":       {[]*migrate.Runner{one, two, three}, nil},
+		"upgraded to the last": {[]*migrate.Runner{one, three}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := openDB(t)
+			for _, r := range test.apply {
+				if err := r.Apply(t.Context(), db); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := one.Check(t.Context(), db); !errors.Is(err, test.want) {
+				t.Errorf("Check of the first version: %v, want %v", err, test.want)
+			}
+			if err := one.Apply(t.Context(), db); !errors.Is(err, test.want) {
+				t.Errorf("Apply of the first version: %v, want %v", err, test.want)
+			}
+			if err := test.apply[len(test.apply)-1].Check(t.Context(), db); err != nil {
+				t.Errorf("Check of the last: %v", err)
+			}
+		})
+	}
+}
+
 func TestAllStepsAtOnce(t *testing.T) {
 	db := openDB(t)
 	if err := program(t, first, second, third).Apply(t.Context(), db); err != nil {

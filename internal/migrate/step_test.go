@@ -20,13 +20,24 @@ func TestLoad(t *testing.T) {
 	all, err := migrate.Load(files(
 		"0001_init.sql", "-- min_compatible: 1\n\n-- A comment; with an end;\nCREATE TABLE {schema}a (\n\tb int, -- why\n\tc int\n);\n\nCREATE INDEX d ON a (b);\n",
 		"0002_more.sql", "-- min_compatible: 2\nDROP TABLE a;",
+		"0003_most.sql", "-- min_compatible: 1, of new tables: 3\nDROP TABLE b;",
 		"README.md", "not a migration",
 	))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(all) != 2 || all[0].Version != 1 || all[0].MinCompatible != 1 || all[1].Version != 2 || all[1].MinCompatible != 2 {
+	if len(all) != 3 {
 		t.Fatalf("loaded %+v", all)
+	}
+	for i, want := range []migrate.Step{
+		{Version: 1, MinCompatible: 1, MinCompatibleNew: 1},
+		{Version: 2, MinCompatible: 2, MinCompatibleNew: 2},
+		{Version: 3, MinCompatible: 1, MinCompatibleNew: 3},
+	} {
+		got := all[i]
+		if got.Version != want.Version || got.MinCompatible != want.MinCompatible || got.MinCompatibleNew != want.MinCompatibleNew {
+			t.Errorf("loaded %+v, want %+v", got, want)
+		}
 	}
 	want := []string{"CREATE TABLE {schema}a (\n\tb int, -- why\n\tc int\n);\n", "CREATE INDEX d ON a (b);\n"}
 	if !slices.Equal(all[0].Statements, want) {
@@ -45,6 +56,9 @@ func TestLoadRefuses(t *testing.T) {
 		"an empty file":           files("0001_a.sql", ""),
 		"compatibility to come":   files("0001_a.sql", "-- min_compatible: 2\nSELECT 1;\n"),
 		"no version as the least": files("0001_a.sql", "-- min_compatible: 0\nSELECT 1;\n"),
+		"new tables to come":      files("0001_a.sql", "-- min_compatible: 1, of new tables: 2\nSELECT 1;\n"),
+		"less of new tables":      files("0001_a.sql", good, "0002_b.sql", "-- min_compatible: 2, of new tables: 1\nSELECT 1;\n"),
+		"nothing of new tables":   files("0001_a.sql", "-- min_compatible: 1, of new tables:\nSELECT 1;\n"),
 		"an unfinished statement": files("0001_a.sql", "-- min_compatible: 1\nSELECT 1\n"),
 	} {
 		if all, err := migrate.Load(fsys); err == nil {

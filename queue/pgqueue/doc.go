@@ -55,9 +55,9 @@
 //	GRANT USAGE ON SCHEMA slipway TO service;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slipway TO service;
 //
-// After a migration, programs of the version before go on working, unless the migration says otherwise in its first line; then they get
-// [ErrTooNew] from Ping and should not be run. What they do not know of, they do not keep to: see [Backend.Migrate]. A program that
-// finds an older schema than it needs gets [ErrOutdated]. So: migrate, then deploy.
+// After a migration, programs of the version before go on working, unless the migration says otherwise in its first line, as version 2 does
+// of a schema that is made anew; then they get [ErrTooNew] from Ping and should not be run. What they do not know of, they do not keep
+// to: see [Backend.Migrate]. A program that finds an older schema than it needs gets [ErrOutdated]. So: migrate, then deploy.
 //
 // # Admission
 //

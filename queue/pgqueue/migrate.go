@@ -28,7 +28,8 @@ var migrations embed.FS
 
 // Migrations returns what [Backend.Migrate] runs, for those who review it or run it with a tool of their own: files named
 // 0001_initial.sql and so on, each in plain SQL but for {schema}, which stands for the quoted name of the schema and a dot. A file's
-// first line names the lowest version of this package's schema that a program must know to work with the result.
+// first line names the lowest version of this package's schema that a program must know to work with the result, and with that of all files
+// run in one transaction, of new tables, if that is another.
 func Migrations() fs.FS {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -41,8 +42,11 @@ func Migrations() fs.FS {
 // called by any number of processes at once: they take turns. All changes are made in one transaction. A schema that a newer program
 // has migrated is left alone, and is an error, [ErrTooNew], only if that program said that older ones cannot work with it.
 //
-// Programs of the version before go on beside those of this one, so that a service can be upgraded process by process. Limits of concurrency
-// keys, schedules and back-offs hold for them, too, whatever they finish and queue. The rest they do not know. Version 1
+// In a schema that was of the version before, programs of that version go on beside those of this one, so that a service can be upgraded
+// process by process. In one that is made anew they get [ErrTooNew] from Ping and Migrate, and should not be run.
+//
+// Limits of concurrency keys, schedules and back-offs hold for programs of the version before, too, whatever they finish and queue. The rest
+// they do not know. Version 1
 //
 //   - claims what is queued of pools and projects that are paused;
 //   - queues at once what it submits to a fair pool or for a paused project, until Maintain and Admit hold it;
@@ -52,7 +56,8 @@ func Migrations() fs.FS {
 //   - goes on with a log that was cut, and shows nothing of one that is in the archive.
 //
 // So pause, make pools fair and set Options.Archive of the queue when the last of them is gone. A schema that was of version 1 once keeps the
-// trigger build_due, for them: it costs a Finish a twenty-fifth of the server's time, others less, and may be dropped then.
+// trigger build_due, for them: it costs a Finish a twenty-fifth of the server's time, others less. It may be dropped then, if min_compatible in
+// schema_version is set to 2.
 //
 // The database user must own the schema, or, where there is none yet, have the right to create it. Waiting for the turn is bounded by
 // ctx alone; that the table of builds is free is waited for up to [Options].Timeout, because others queue up behind. If the other tables

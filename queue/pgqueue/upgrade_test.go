@@ -323,16 +323,21 @@ func oldDatabase(t *testing.T) *testenv.Database {
 	t.Helper()
 	db := testenv.Postgres(t)
 	t.Cleanup(func() { checkInvariants(t, db) })
+	if err := oldMigrator(t, db).Apply(t.Context(), pgxdb.Open(db.Pool)); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// oldMigrator returns what makes and checks the tables in programs of version 1.
+func oldMigrator(t *testing.T, db *testenv.Database) *migrate.Runner {
+	t.Helper()
 	steps, err := migrate.Load(pgqueue.Migrations())
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := sqlqueue.WithPrefix(`"` + db.Schema + `".`)
-	runner := migrate.New(string(names.Table("schema_version")), steps[:1], names.Expand)
-	if err := runner.Apply(t.Context(), pgxdb.Open(db.Pool)); err != nil {
-		t.Fatal(err)
-	}
-	return db
+	return migrate.New(string(names.Table("schema_version")), steps[:1], names.Expand)
 }
 
 // old returns a program of version 1 with a session of its own.
@@ -665,30 +670,41 @@ func TestVersion1QueuesNothingPastAdmission(t *testing.T) {
 	stored("scheduled with a key, held by this version", againKeyed, "0 1 f f t")
 }
 
-// A schema that version 1 never was in does without the trigger.
+// A schema that version 1 never was in does without the trigger, and so without programs of that version.
 func TestTriggerIsForVersion1(t *testing.T) {
 	for name, schema := range map[string]struct {
-		db   func(*testing.T) *testenv.Database
-		want int
+		db       func(*testing.T) *testenv.Database
+		triggers int
+		want     error // of version 1
 	}{
 		"new": {func(t *testing.T) *testenv.Database {
 			_, db := open(t)
 			return db
-		}, 0},
+		}, 0, pgqueue.ErrTooNew},
 		"of version 1": {func(t *testing.T) *testenv.Database {
 			db := oldDatabase(t)
 			if err := backend(t, db.Pool, &pgqueue.Options{Schema: db.Schema}).Migrate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			return db
-		}, 1},
+		}, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := schema.db(t)
 			var got int
 			row := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal", db.Schema+".build")
-			if err := row.Scan(&got); err != nil || got != schema.want {
-				t.Errorf("there are %d triggers, %v; want %d", got, err, schema.want)
+			if err := row.Scan(&got); err != nil || got != schema.triggers {
+				t.Errorf("there are %d triggers, %v; want %d", got, err, schema.triggers)
+			}
+			p := oldMigrator(t, db)
+			if err := p.Check(t.Context(), pgxdb.Open(db.Pool)); !errors.Is(err, schema.want) {
+				t.Errorf("Ping of version 1 returns %v, want %v", err, schema.want)
+			}
+			if err := p.Apply(t.Context(), pgxdb.Open(db.Pool)); !errors.Is(err, schema.want) {
+				t.Errorf("Migrate of version 1 returns %v, want %v", err, schema.want)
+			}
+			if err := backend(t, db.Pool, &pgqueue.Options{Schema: db.Schema}).Ping(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}

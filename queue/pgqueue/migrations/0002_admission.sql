@@ -1,6 +1,6 @@
--- min_compatible: 1
+-- min_compatible: 1, of new tables: 2
 --
--- Programs that know version 1 only go on working. What they must not queue, because it has to be admitted or waits for its time, they
+-- Programs that know version 1 only go on working where they did before. What they must not queue, because it has to be admitted or waits for its time, they
 -- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one. What they
 -- would queue when its time has come, the trigger build_due keeps back. Pauses and fair pools they do not know: they claim what is queued
 -- of a paused pool or project, and what they submit to a fair pool, or find there without a class, is queued until Maintain holds it.
@@ -90,6 +90,7 @@ CREATE FUNCTION {schema}build_due() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 
 -- Any trigger costs each statement that updates builds: the server takes 4 % longer to finish one, 3 % for a hundred, and up to 3 % to claim
 -- and accept. Only programs of version 1 need it, and where the tables are made just now, in this transaction, there has never been one.
+-- There will be none either: new tables need version 2.
 DO $$ BEGIN
 	IF (SELECT c.xmin FROM pg_catalog.pg_class c WHERE c.oid = '{schema}controller'::regclass) <> pg_current_xact_id()::xid THEN
 		CREATE TRIGGER build_due BEFORE UPDATE OF not_before ON {schema}build
