@@ -65,7 +65,7 @@ WITH picked AS MATERIALIZED (
 	SELECT z.build_id, z.epoch FROM (
 		SELECT d.build_id, d.epoch FROM {schema}log_drop d
 		WHERE d.taken_until <= {now}
-		ORDER BY d.taken_until, d.build_id, d.epoch LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
+		ORDER BY d.taken_until LIMIT 512 FOR NO KEY UPDATE SKIP LOCKED) z
 	LIMIT $2
 )
 UPDATE {schema}log_drop d SET taken_until = {now} + $3::bigint * interval '1 microsecond'

@@ -176,7 +176,7 @@ CREATE TABLE {schema}log_drop (
 	PRIMARY KEY (build_id, epoch)
 );
 
-CREATE INDEX log_drop_free ON {schema}log_drop (taken_until, build_id, epoch);
+CREATE INDEX log_drop_free ON {schema}log_drop (taken_until);
 
 -- charged says that the size is in artifact_bytes of the project. It is not if a program of version 1 makes the row from now on.
 ALTER TABLE {schema}artifact ADD COLUMN charged boolean NOT NULL DEFAULT true;
