@@ -12,8 +12,8 @@ import (
 )
 
 // SubmitCopy adds builds by COPY, all or none, and returns their ids in the order of params: the way to submit many thousands at once. At
-// most [queue.MaxBatch] with each call. What [queue.Queue.SubmitMany] does is the same in about twice the time, and takes idempotency
-// keys as well, which COPY does not: it cannot leave out what is known.
+// most [queue.MaxBatch] with each call. What [queue.Queue.SubmitMany] does is the same in half as much time again, and it takes
+// idempotency keys as well, which COPY does not: it cannot leave out what is known.
 //
 // Errors: [queue.ErrInvalid], also for an idempotency key; [queue.ErrConflict] if an id is taken.
 func SubmitCopy(ctx context.Context, q *queue.Queue, params ...queue.Params) ([]queue.ID, error) {

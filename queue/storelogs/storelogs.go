@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/storage"
@@ -83,7 +84,7 @@ func (a archive) replace(ctx context.Context, k storage.Key, packed []byte) erro
 
 // same reports whether the object that is there unpacks into what packed does. One that is damaged does not.
 func (a archive) same(ctx context.Context, there storage.Info, packed []byte) (bool, error) {
-	want, err := unpack(bytes.NewReader(packed))
+	want, err := unpack(bytes.NewReader(packed), math.MaxInt64)
 	if err != nil {
 		return false, fmt.Errorf("unpack the object that is to be put: %w", err)
 	}
@@ -96,7 +97,7 @@ func (a archive) same(ctx context.Context, there storage.Info, packed []byte) (b
 	}
 	defer object.Close()
 	r := &exactly{ctx: ctx, r: object, left: there.Size}
-	got, err := unpack(r)
+	got, err := unpack(r, want.length+1)
 	if r.err != nil { // nothing is known of what was not read
 		return false, r.err
 	}
@@ -109,14 +110,14 @@ type content struct {
 	sum    [sha256.Size]byte
 }
 
-// unpack returns the content of a gzip file.
-func unpack(file io.Reader) (c content, err error) {
+// unpack returns the content of a gzip file, as far as most bytes.
+func unpack(file io.Reader, most int64) (c content, err error) {
 	z, err := gzip.NewReader(file)
 	if err != nil {
 		return content{}, err
 	}
 	hash := sha256.New()
-	c.length, err = io.Copy(hash, z)
+	c.length, err = io.Copy(hash, io.LimitReader(z, most))
 	hash.Sum(c.sum[:0])
 	return c, err
 }
