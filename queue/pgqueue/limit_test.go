@@ -170,6 +170,31 @@ func TestSameIDInAnOpenTransaction(t *testing.T) {
 	}
 }
 
+// TestSubmitWhileTheTableIsLocked checks that a submit that was given up, before it even came to set its limit, adds nothing later.
+func TestSubmitWhileTheTableIsLocked(t *testing.T) {
+	s := newStage(t)
+	b := backend(t, s.db.Pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: impatience})
+	tx, err := s.db.Pool.Begin(t.Context())
+	s.must(err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(t.Context(), "LOCK TABLE "+s.db.Schema+".build IN ACCESS EXCLUSIVE MODE")
+	s.must(err)
+	for _, n := range []int{1, 2} {
+		builds := make([]queue.NewBuild, n)
+		for i := range builds {
+			builds[i] = queue.NewBuild{ID: queue.NewID(), Project: "project", Pool: "pool", RunTimeout: time.Hour, MaxAttempts: 3}
+		}
+		if _, err := b.Submit(t.Context(), builds, now); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("submit of %d: %v, want a deadline", n, err)
+		}
+	}
+	s.waiting(0)
+	s.must(tx.Rollback(t.Context()))
+	if builds, err := s.List(t.Context(), queue.Filter{Project: "project", Limit: 10}); err != nil || len(builds) != 0 {
+		t.Errorf("there are %d builds, %v; want none", len(builds), err)
+	}
+}
+
 func TestCanceledCallerDoesNotWait(t *testing.T) {
 	s := newStage(t)
 	b := backend(t, s.db.Pool, &pgqueue.Options{Schema: s.db.Schema, Timeout: 2 * time.Second})
