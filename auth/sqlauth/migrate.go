@@ -75,7 +75,7 @@ func (b *Backend) Migrate(ctx context.Context) error {
 	defer cancel()
 	run := func() error { return b.db.RunInTx(ctx, nil, b.migrate) }
 	err := run()
-	for busy(err) && rest(ctx) {
+	for busy(err) && migrate.Pause(ctx, 10*time.Millisecond) {
 		err = run()
 	}
 	if err != nil {
@@ -104,16 +104,4 @@ func busy(err error) bool {
 		Code() int
 	}](err)
 	return ok && refusal.Code()&0xff == sqliteBusy
-}
-
-// rest waits a moment, and reports whether ctx has not ended.
-func rest(ctx context.Context) bool {
-	t := time.NewTimer(10 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

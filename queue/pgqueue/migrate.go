@@ -67,7 +67,7 @@ func Migrations() fs.FS {
 // tables are locked until the new indexes are there.
 func (b *Backend) Migrate(ctx context.Context) error {
 	err := b.bun.RunInTx(ctx, nil, b.migrate)
-	for errors.Is(err, errInUse) && pause(ctx) {
+	for errors.Is(err, errInUse) && migrate.Pause(ctx, rand.N(50*time.Millisecond)) { // a different time each, so that they do not meet again
 		err = b.bun.RunInTx(ctx, nil, b.migrate)
 	}
 	if err != nil {
@@ -126,18 +126,6 @@ WHERE n.nspname = ? AND c.relkind = 'r' AND c.relname IN (?) ORDER BY c.relname 
 func setLockTimeout(ctx context.Context, tx bun.Tx, d time.Duration) error {
 	_, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", milliseconds(d))
 	return err
-}
-
-// pause waits a moment, a different one each time, and reports whether ctx lasts.
-func pause(ctx context.Context) bool {
-	t := time.NewTimer(rand.N(50 * time.Millisecond))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // lockName names an advisory lock of this schema.
