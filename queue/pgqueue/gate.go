@@ -58,7 +58,7 @@ func (g *gates) set(place int, read gate, now int64) {
 
 // gates reads what matters to rows.
 func (b *Backend) gates(ctx context.Context, on runner, rows *newRows, now time.Time) (*gates, error) {
-	g := &gates{gate: make([]gate, len(rows.kinds))}
+	g := rows.gates()
 	return g, on.run(ctx, b.sql.gates, append([]any{present(now)}, rows.kindColumns()...), g.scan)
 }
 
@@ -108,6 +108,9 @@ func rowsOf(builds []queue.NewBuild) *newRows {
 	}
 	return r
 }
+
+// gates returns those of the rows, which are yet to be read.
+func (r *newRows) gates() *gates { return &gates{gate: make([]gate, len(r.kinds))} }
 
 // place decides where builds go, as submitOneSQL and submitManySQL do.
 func (r *newRows) place(g *gates) {

@@ -235,7 +235,7 @@ func (b *Backend) submitOne(
 // submitPlain inserts builds without keys.
 func (b *Backend) submitPlain(ctx context.Context, on runner, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
 	rows := rowsOf(builds)
-	g := &gates{gate: make([]gate, len(rows.kinds))}
+	g := rows.gates()
 	projects, counts := rows.perProject()
 	if err := on.run(ctx, b.sql.submitPlain, append(rows.columns(now), projects, counts), g.scan); err != nil {
 		return nil, taken(err)
@@ -286,7 +286,7 @@ func (b *Backend) insertNew(
 		return err
 	}
 	rows := rowsOf(builds)
-	g := &gates{gate: make([]gate, len(rows.kinds))}
+	g := rows.gates()
 	added := make(map[queue.ID]bool, len(builds))
 	err := on.run(ctx, b.sql.submitKeyed, rows.columns(now), func(scan scanner) error {
 		var place int
