@@ -99,15 +99,6 @@ func (s *service) renew(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// notifyGap and notifyMost bound how long after a hint was sent the next one is: what happens in between goes with that. It is 19 times
-// what the last took: a twentieth of a connection is for hints, however much there is to tell.
-const (
-	notifyGap  = 2 * time.Millisecond
-	notifyMost = 10 * time.Millisecond
-)
-
-func notifyRest(cost time.Duration) time.Duration { return min(max(19*cost, notifyGap), notifyMost) }
-
 // notify sends what the outbox has. A hint that could not be sent is lost: the others poll.
 func (q *Queue) notify(ctx context.Context, waker Waker) error {
 	h := q.outbox.take()

@@ -184,7 +184,7 @@ type Admitted struct {
 type Hint struct {
 	// From is the controller whose process sends the hint: it need not be told. The zero ID stands for anybody.
 	From ID
-	// Heads are classes in which builds were queued, each with the lowest rank of those. Counts do not matter.
+	// Heads are classes in which builds were queued, each with the lowest rank of those. Counts need not travel.
 	Heads []Head
 	// Waiting says that there are builds to be admitted, or whose class is to be made.
 	Waiting bool

@@ -38,7 +38,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		q.outbox.setOpen(true)
 		defer q.outbox.setOpen(false)
 		chores = append(chores, chore{
-			what: "send hints", every: changedEvery, bell: q.outbox.bell, rest: notifyRest,
+			what: "send hints", every: changedEvery, bell: q.outbox.bell, rest: q.outbox.rest,
 			do: func(ctx context.Context) (bool, error) { return false, q.notify(ctx, waker) },
 		})
 		loops.Go(func() { q.listen(ctx, waker) })

@@ -110,10 +110,11 @@ func (q *Queue) hear(h Hint) {
 const maxHint = 64
 
 // head adds a head to a hint, or says that there are too many.
-func (h *Hint) head(class ClassID, rank int64) {
+func (h *Hint) head(head Head) {
 	for i := range h.Heads {
-		if h.Heads[i].Class == class {
-			h.Heads[i].Rank = min(h.Heads[i].Rank, rank)
+		if h.Heads[i].Class == head.Class {
+			h.Heads[i].Rank = min(h.Heads[i].Rank, head.Rank)
+			h.Heads[i].Count += head.Count
 			return
 		}
 	}
@@ -121,13 +122,13 @@ func (h *Hint) head(class ClassID, rank int64) {
 		h.Any = true
 		return
 	}
-	h.Heads = append(h.Heads, Head{Class: class, Rank: rank})
+	h.Heads = append(h.Heads, head)
 }
 
 // add merges another hint into h. Of changed builds that are too many some are left out: whoever watches them polls.
 func (h *Hint) add(more Hint) {
 	for _, head := range more.Heads {
-		h.head(head.Class, head.Rank)
+		h.head(head)
 	}
 	room := maxHint - len(h.Changed)
 	h.Changed = append(h.Changed, more.Changed[:min(room, len(more.Changed))]...)
@@ -146,7 +147,7 @@ func submitted(done []Submitted) Hint {
 	for _, s := range done {
 		h.Waiting = h.Waiting || s.Waiting
 		if s.Class != 0 {
-			h.head(s.Class, s.Rank)
+			h.head(Head{Class: s.Class, Rank: s.Rank, Count: 1})
 		}
 	}
 	return h
