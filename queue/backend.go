@@ -41,6 +41,10 @@ type Transitions interface {
 	// for a lock that another submitter holds. If an id is taken, nothing is inserted and the error wraps ErrConflict. A build whose
 	// idempotency key is known in its project is not inserted; if the hash is another than that of the first, nothing is, and the
 	// error wraps ErrConflict. Of two builds with one key in a call the first counts as known to the second.
+	//
+	// A build that comes with a [Slot], in a call without idempotency keys, is given to that session in the same change instead of
+	// being queued, as Claim would do it, unless the session has ended or is not direct, the pool is paused, or a build was queued in
+	// its class before, within reach of the floor and with a lower rank.
 	Submit(ctx context.Context, builds []NewBuild, now time.Time) ([]Submitted, error)
 
 	// Probe tells which of the classes have queued builds within reach, how many of them (counting to max at most) and the lowest

@@ -99,6 +99,7 @@ type NewBuild struct {
 	ConcurrencyKey string    // empty: none
 	Metadata       map[string]string
 	RetryOf        ID // the build that this one repeats; zero: none
+	Slot           Slot
 
 	IdempotencyKey string // empty: none
 	// IdempotencyHash is of all that the submitter asked for, but for the id. Zero if there is no key.

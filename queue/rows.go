@@ -20,13 +20,24 @@ type Class struct {
 type Submitted struct {
 	// ID is the build's: that of the earlier one, if its idempotency key is known.
 	ID ID
-	// Class is what it is queued in. Zero if it is held, or if it was submitted before.
+	// Class is what it is queued in, or would be if it had not started. Zero if it is held, or if it was submitted before.
 	Class ClassID
 	// Rank is its place in that queue.
 	Rank int64
 	// Waiting says that it is held for something that [Queue.Maintain] or Admit can clear away now: its class is not known yet, or it
 	// has to be admitted.
 	Waiting bool
+	// Started says that it is Running in the [Slot] that it came with: its first attempt, with epoch 1.
+	Started bool
+}
+
+// A Slot is a free one of a direct session, which a build takes at its submit if it may: see [Transitions] Submit. The zero Slot is none.
+type Slot struct {
+	Session SessionID
+	// Floor is where to look for builds that are to be claimed before.
+	Floor int64
+	// Slack is how long after the end of its run timeout the build's outcome is awaited.
+	Slack time.Duration
 }
 
 // NoFloor is a floor that is below every rank.

@@ -3,6 +3,7 @@ package memqueue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -20,14 +21,32 @@ func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.
 		return nil, err
 	}
 	now = present(now)
+	takers := make([]*session, len(builds))
+	if !slices.ContainsFunc(builds, func(n queue.NewBuild) bool { return n.IdempotencyKey != "" }) {
+		for i := range builds {
+			takers[i] = b.taker(&builds[i], now)
+		}
+	}
 	done := make([]queue.Submitted, len(builds))
 	for i, n := range builds {
 		done[i] = queue.Submitted{ID: first[i]}
 		if first[i].IsZero() {
-			done[i] = b.insert(n, now)
+			done[i] = b.insert(n, takers[i], now)
 		}
 	}
 	return done, nil
+}
+
+// taker returns the session in whose slot a build starts if it is queued now, nil if there is none or others come first.
+func (b *Backend) taker(n *queue.NewBuild, now time.Time) *session {
+	s, class := b.sessions[n.Slot.Session], b.find(n.Pool, n.Labels)
+	if s == nil || s.ended() || !s.Direct || class == nil || class.pool.Paused {
+		return nil
+	}
+	if before := class.from(n.Slot.Floor); len(before) > 0 && before[0].rank < n.Rank(now) {
+		return nil
+	}
+	return s
 }
 
 // known returns, for each build, the id of the earlier one with its idempotency key; the zero ID for what is new. It changes nothing.
@@ -60,8 +79,8 @@ func (b *Backend) known(builds []queue.NewBuild) ([]queue.ID, error) {
 	return first, nil
 }
 
-// insert makes a build, and queues it if nothing keeps it back.
-func (b *Backend) insert(n queue.NewBuild, now time.Time) queue.Submitted {
+// insert makes a build, and if nothing keeps it back starts it in a session or, if that is nil, queues it.
+func (b *Backend) insert(n queue.NewBuild, s *session, now time.Time) queue.Submitted {
 	bd := &build{
 		NewBuild: cloneBuild(n), project: b.project(n.Project), pool: b.pool(n.Pool), class: b.find(n.Pool, n.Labels),
 		state: queue.Pending, rank: n.Rank(now), createdAt: now,
@@ -80,6 +99,11 @@ func (b *Backend) insert(n queue.NewBuild, now time.Time) queue.Submitted {
 	}
 	if bd.queued {
 		done.Class = bd.class.ID
+	}
+	if bd.queued && s != nil {
+		bd.claim(s)
+		bd.start(queue.Digest{}, n.Slot.Slack, now)
+		done.Started = true
 	}
 	done.Waiting = bd.class == nil || bd.gated
 	return done

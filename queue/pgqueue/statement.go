@@ -10,6 +10,7 @@ import (
 type statements struct {
 	gates, submitOne, submitOneKeyed  statement
 	submitPlain, submitKeyed, known   statement
+	submitSlots                       statement
 	count                             string
 	probe, probeFar, claim, claimSole string
 	accept, accepted, release         string
@@ -48,7 +49,8 @@ func expand(names sqlqueue.Names) statements {
 	return statements{
 		gates: both(gatesSQL), submitOne: both(submitOne("")), submitOneKeyed: both(submitOne(ifNew)),
 		submitPlain: both(submitPlain()), submitKeyed: both(submitKeyed()), known: both(knownSQL), count: x(countSQL),
-		probe: x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL), claimSole: x(claimSoleSQL),
+		submitSlots: both(submitSlots()),
+		probe:       x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL), claimSole: x(claimSoleSQL),
 		accept: x(acceptSQL), accepted: x(acceptedSQL), release: x(releaseSQL),
 		lockEnding: x(lockEndingSQL), finish: x(finishSQL), finished: x(finishedSQL),
 		lockEndingIn: both(lockEndingInSQL), finishIn: both(finishSQL), finishedIn: both(finishedSQL),

@@ -54,13 +54,14 @@ func submitOne(onConflict string) string {
 	return fill(submitOneSQL, map[string]string{"new": onConflict})
 }
 
-// fill puts parts in their places in a statement, besides what a step of priority is worth.
+// fill puts parts in their places in a statement, nothing in those that are left, and what a step of priority is worth.
 func fill(sql string, parts map[string]string) string {
-	parts["step"] = strconv.FormatInt(queue.PriorityStep.Microseconds(), 10)
-	for name, part := range parts {
-		sql = strings.ReplaceAll(sql, "{"+name+"}", part)
+	for _, name := range []string{
+		"start columns", "start state", "start values", "start arrays", "start names", "start session", "new", "count", "id", "rest",
+	} {
+		sql = strings.ReplaceAll(sql, "{"+name+"}", parts[name])
 	}
-	return sql
+	return strings.ReplaceAll(sql, "{step}", strconv.FormatInt(queue.PriorityStep.Microseconds(), 10))
 }
 
 // oneColumns returns the arguments of submitOneSQL but for the last, in forms that every driver takes.
@@ -110,24 +111,24 @@ WITH ` + gateSQL + `, gates AS MATERIALIZED (
 ), added AS (
 	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, run_timeout, max_attempts, backoff_base, backoff_max,
 		created_at, source_digest, source_size, queue_timeout, expires_at, retry_failed, priority, limit_key, idem_key, idem_hash, metadata,
-		retry_of, scheduled_at, not_before)
+		retry_of, scheduled_at, not_before{start columns})
 	SELECT i.id, i.project, i.pool, i.labels, CASE WHEN n.class_id > 0 OR n.gated OR n.begin > g.now THEN n.class_id END,
-		CASE WHEN n.class_id = 0 OR n.gated OR n.begin > g.now THEN {held} ELSE {queued} END,
+		CASE WHEN n.class_id = 0 OR n.gated OR n.begin > g.now THEN {held}{start state} ELSE {queued} END,
 		n.begin - coalesce(i.priority, 0)::bigint * {step}, nullif(i.spec, ''), i.run_timeout, i.max_attempts,
 		i.backoff_base, i.backoff_max, {now}, nullif(i.source_digest, ''), CASE WHEN i.source_digest <> '' THEN i.source_size END,
 		nullif(i.queue_timeout, 0), CASE WHEN i.queue_timeout > 0 THEN {now} + (n.begin - g.now + i.queue_timeout) * interval '1 microsecond' END,
 		coalesce(i.retry_failed, false), coalesce(i.priority, 0), coalesce(i.limit_key, ''), nullif(i.idem_key, ''), nullif(i.idem_hash, ''),
 		nullif(i.metadata, ''), nullif(i.retry_of, '00000000-0000-0000-0000-000000000000'),
 		CASE WHEN n.begin > g.now THEN {now} + (n.begin - g.now) * interval '1 microsecond' END,
-		CASE WHEN n.begin > g.now THEN {now} + (n.begin - g.now) * interval '1 microsecond' END
+		CASE WHEN n.begin > g.now THEN {now} + (n.begin - g.now) * interval '1 microsecond' END{start values}
 	FROM gates g CROSS JOIN unnest($5::uuid[], $6::int[], $7::text[], $8::text[], $9::text[], $10::bytea[], $11::bigint[], $12::int[],
 			$13::bigint[], $14::bigint[], $15::bytea[], $16::bigint[], $17::bigint[], $18::boolean[], $19::smallint[], $20::text[],
-			$21::text[], $22::bytea[], $23::text[], $24::uuid[], $25::bigint[])
+			$21::text[], $22::bytea[], $23::text[], $24::uuid[], $25::bigint[]{start arrays})
 		AS i(id, kind, project, pool, labels, spec, run_timeout, max_attempts, backoff_base, backoff_max, source_digest,
-			source_size, queue_timeout, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of, not_before)
+			source_size, queue_timeout, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of, not_before{start names})
 	CROSS JOIN LATERAL (
 		SELECT g.classes[i.kind] AS class_id, g.gated[i.kind] OR coalesce(i.limit_key, '') <> '' AS gated,
-			greatest(g.now, coalesce(i.not_before, 0)) AS begin) n{new}
+			greatest(g.now, coalesce(i.not_before, 0)) AS begin) n{start session}{new}
 ), counted AS (
 	INSERT INTO {schema}stat_delta (project, day, submitted) SELECT {count}
 )
@@ -135,12 +136,9 @@ SELECT g.place, g.class_id, g.gated, a.now{id} FROM gates a CROSS JOIN gate g{re
 
 // submitPlain returns submitManySQL for builds without keys: all of them are inserted, or it fails, so that how many there are of each project
 // is known.
-func submitPlain() string {
-	return fill(submitManySQL, map[string]string{
-		"new": "", "id": "", "rest": "",
-		"count": `n.project, ({now} AT TIME ZONE 'UTC')::date, n.builds FROM unnest($26::text[], $27::bigint[]) AS n(project, builds)`,
-	})
-}
+func submitPlain() string { return fill(submitManySQL, map[string]string{"count": countAll}) }
+
+const countAll = `n.project, ({now} AT TIME ZONE 'UTC')::date, n.builds FROM unnest($26::text[], $27::bigint[]) AS n(project, builds)`
 
 // submitKeyed returns submitManySQL for builds of which some have keys. It returns those that were inserted as well: the rest have keys that
 // are known.
@@ -181,6 +179,8 @@ func (b *Backend) submitOwn(ctx context.Context, builds []queue.NewBuild, now ti
 	switch {
 	case len(builds) == 0:
 		return nil, nil
+	case anySlot(builds) && !anyKey(builds):
+		return b.submitSlots(ctx, ownRunner{b}, builds, now)
 	case len(builds) == 1:
 		return b.submit(ctx, quickRunner{b.db}, builds, now)
 	case !anyKey(builds):
@@ -287,24 +287,9 @@ func (b *Backend) insertNew(
 	}
 	rows := rowsOf(builds)
 	g := rows.gates()
-	added := make(map[queue.ID]bool, len(builds))
-	err := on.run(ctx, b.sql.submitKeyed, rows.columns(now), func(scan scanner) error {
-		var place int
-		var read gate
-		var now int64
-		var id *idText
-		if err := scan(&place, &read.class, &read.gated, &now, &id); err != nil {
-			return err
-		}
-		if id != nil {
-			added[queue.ID(*id)] = true
-		} else {
-			g.set(place, read, now)
-		}
-		return nil
-	})
+	added, err := g.insert(ctx, on, b.sql.submitKeyed, rows.columns(now))
 	if err != nil {
-		return taken(err)
+		return err
 	}
 	rows.place(g)
 	for i := range rows.rows {
@@ -313,6 +298,27 @@ func (b *Backend) insertNew(
 		}
 	}
 	return nil
+}
+
+// insert runs submitManySQL where that returns ids as well, reads the gates, and returns the ids.
+func (g *gates) insert(ctx context.Context, on runner, sql statement, args []any) (map[queue.ID]bool, error) {
+	ids := make(map[queue.ID]bool)
+	err := on.run(ctx, sql, args, func(scan scanner) error {
+		var place int
+		var read gate
+		var now int64
+		var id *idText
+		if err := scan(&place, &read.class, &read.gated, &now, &id); err != nil {
+			return err
+		}
+		if id != nil {
+			ids[queue.ID(*id)] = true
+		} else {
+			g.set(place, read, now)
+		}
+		return nil
+	})
+	return ids, taken(err)
 }
 
 // findKnown finds the builds that were submitted with the keys of these before, and notes them.

@@ -14,6 +14,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Backend) {
 		cases []testCase
 	}{
 		{"Submit", submitCases},
+		{"Slot", slotCases},
 		{"Order", orderCases},
 		{"Schedule", scheduleCases},
 		{"Idempotency", idempotencyCases},

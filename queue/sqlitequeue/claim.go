@@ -56,7 +56,10 @@ func (b *Backend) Claim(
 			}
 			picks = append(picks, found...)
 		}
-		claimed, err = c.claim(ctx, picks, offer)
+		for i := range picks {
+			picks[i].Offer = offer.Microseconds()
+		}
+		claimed, err = c.claim(ctx, picks)
 		return err
 	})
 	return alone(claimed, err)
@@ -99,6 +102,7 @@ type pick struct {
 	Session queue.SessionID `json:"session"`
 	Worker  string          `json:"worker"`
 	Direct  bool            `json:"direct"`
+	Offer   int64           `json:"offer"` // how long it is the session's: see [queue.Transitions] Claim; in microseconds
 }
 
 // If a single worker asks, builds that avoid it are passed over before the limit, lest they stand in the way of all that follow.
@@ -150,19 +154,20 @@ var claimSQL = statement(`
 UPDATE {schema}build AS b SET
 	epoch = b.epoch + 1, session_id = p.session, worker = p.worker,
 	state = CASE WHEN p.direct THEN {running} ELSE {offered} END,
-	deadline = ?2 + ?3 + CASE WHEN p.direct THEN b.run_timeout ELSE 0 END,
+	deadline = ?2 + p.offer + CASE WHEN p.direct THEN b.run_timeout ELSE 0 END,
 	attempts_used = b.attempts_used + p.direct,
 	started_at = CASE WHEN p.direct THEN ?2 ELSE b.started_at END
 FROM (
-	SELECT unhex(value->>'id', '-') AS id, value->>'session' AS session, value->>'worker' AS worker, value->>'direct' AS direct
+	SELECT unhex(value->>'id', '-') AS id, value->>'session' AS session, value->>'worker' AS worker, value->>'direct' AS direct,
+		value->>'offer' AS offer
 	FROM json_each(?1)
 ) AS p
 WHERE b.id = p.id AND b.state = {queued}
-RETURNING id, epoch, session_id, class_id, rank, project, pool, CASE WHEN length(spec) <= ?4 THEN spec END, coalesce(length(spec), 0),
+RETURNING id, epoch, session_id, class_id, rank, project, pool, CASE WHEN length(spec) <= ?3 THEN spec END, coalesce(length(spec), 0),
 	source_digest, source_size, run_timeout, attempts_used, coalesce(metadata, ''), admitted`)
 
 // claim gives the picked builds to their sessions and returns them in the order of picks.
-func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) ([]queue.Claimed, error) {
+func (c *change) claim(ctx context.Context, picks []pick) ([]queue.Claimed, error) {
 	if len(picks) == 0 {
 		return nil, nil
 	}
@@ -175,7 +180,7 @@ func (c *change) claim(ctx context.Context, picks []pick, offer time.Duration) (
 		q, err := scanClaimed(rows)
 		claimed = append(claimed, q)
 		return err
-	}, claimSQL, arg, c.now, offer.Microseconds(), queue.InlineSpec)
+	}, claimSQL, arg, c.now, queue.InlineSpec)
 	order := make(map[queue.ID]int, len(picks))
 	for i, p := range picks {
 		order[p.Build] = i

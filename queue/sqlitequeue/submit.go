@@ -46,8 +46,10 @@ func backendOf(q *queue.Queue) (*Backend, error) {
 // Submit implements [queue.Transitions].
 func (b *Backend) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) (done []queue.Submitted, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		done, err = submit(ctx, c.conn.Conn, builds, time.UnixMicro(c.now))
-		return err
+		if done, err = submit(ctx, c.conn.Conn, builds, time.UnixMicro(c.now)); err != nil {
+			return err
+		}
+		return c.startInSlots(ctx, builds, done)
 	})
 	return alone(done, err)
 }
