@@ -16,6 +16,7 @@ type fleet struct {
 	mu       sync.Mutex
 	sessions map[SessionID]*member
 	classes  []Class // in order of id
+	byKind   map[string]ClassID
 	serving  map[ClassID]int
 	learned  time.Time // when the classes were last read
 	stale    bool      // there are classes that were not read yet
@@ -125,10 +126,14 @@ func (f *fleet) learn(ctx context.Context, b Backend) (grown bool, err error) {
 			return grown, err
 		}
 		f.mu.Lock()
+		if f.byKind == nil {
+			f.byKind = make(map[string]ClassID)
+		}
 		before := len(f.serving)
 		for _, c := range found {
 			if f.last() < c.ID { // another call may have been faster
 				f.classes = append(f.classes, c)
+				f.byKind[kindOf(c.Pool, c.Labels)] = c.ID
 				for _, m := range f.sessions {
 					f.match(m, c)
 				}
@@ -141,6 +146,25 @@ func (f *fleet) learn(ctx context.Context, b Backend) (grown bool, err error) {
 			return grown, nil
 		}
 	}
+}
+
+// class returns the class of builds, zero if it is not known yet.
+func (f *fleet) class(pool string, labels Labels) ClassID {
+	kind := kindOf(pool, labels)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byKind[kind]
+}
+
+// kindOf names what builds of a class have in common.
+func kindOf(pool string, labels Labels) string { return pool + " " + labels.String() }
+
+// serves reports whether a session serves a class.
+func (f *fleet) serves(id SessionID, class ClassID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.sessions[id]
+	return m != nil && slices.Contains(m.serves, class)
 }
 
 // served returns the classes that the sessions serve.

@@ -22,11 +22,11 @@ type Job struct {
 	reported bool // the handler may have reported the outcome itself; guarded by shift.mu
 }
 
-// newJob returns a job of the shift, which stops it by its stop, and not by an end of ctx: a thousand contexts that hang on one are all
-// in its way.
-func newJob(ctx context.Context, s *shift, c Claimed) *Job {
+// newJob returns a job of the shift, which stops it by its stop, and not by the end of a context: a thousand contexts that hang on one are
+// all in its way.
+func newJob(s *shift, c Claimed) *Job {
 	job := &Job{Claimed: c, shift: s}
-	job.ctx, job.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	job.ctx, job.stop = context.WithCancelCause(s.base)
 	job.log.init(job.ctx, s.logging)
 	return job
 }

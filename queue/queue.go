@@ -108,6 +108,7 @@ type Queue struct {
 	outbox     outbox
 	unsaid     unsaid
 	submits    submits
+	crew       crew
 }
 
 // Bells call for chores of Run.

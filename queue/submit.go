@@ -36,9 +36,11 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 	return q.submitBy(params, func(builds []NewBuild) ([]Submitted, error) { return q.store(ctx, builds) })
 }
 
-// store submits builds to the backend and tells of them.
+// store submits builds to the backend, hands over those that start at once, and tells of the others.
 func (q *Queue) store(ctx context.Context, builds []NewBuild) ([]Submitted, error) {
+	h := q.handOver(builds)
 	done, err := q.backend.Submit(ctx, builds, time.Time{})
+	h.end(q, builds, done, err)
 	if err == nil {
 		q.tell(submitted(done))
 	}

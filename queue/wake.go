@@ -146,7 +146,7 @@ func submitted(done []Submitted) Hint {
 	var h Hint
 	for _, s := range done {
 		h.Waiting = h.Waiting || s.Waiting
-		if s.Class != 0 {
+		if s.Class != 0 && !s.Started {
 			h.head(Head{Class: s.Class, Rank: s.Rank, Count: 1})
 		}
 	}

@@ -102,7 +102,9 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	for _, loop := range []func(context.Context){s.beatLoop, s.cancelLoop, s.logLoop, s.finishLoop} {
 		loops.Go(func() { loop(background) })
 	}
+	w.queue.crew.join(s)
 	err = s.claimLoop(ctx, background)
+	w.queue.crew.leave(s)
 	s.wakes.Stop()
 	s.drain(background)
 	stop()
@@ -117,16 +119,21 @@ type shift struct {
 	*Worker
 	handler Handler
 	session SessionID
-	// handlers are those that run; each ends its job.
+	// base is what the contexts of handlers derive from; it does not end.
+	base context.Context
+	// handlers are those that run, of which each ends its job, and slots that are reserved for one.
 	handlers sync.WaitGroup
 
 	wakes    *Wakes      // to claim; also rung when there is a free slot, or the end
 	deadline *time.Timer // goes off when this process counts as dead, unless a beat succeeds before
-	unsure   time.Time   // until when a claim may turn out to have been made whose answer was lost; only claimLoop uses it
 
 	mu       sync.Mutex
 	jobs     map[AttemptID]*Job // from their claim until their outcome is stored
+	claiming int                // slots that a claim under way may fill
+	reserved map[ID]bool        // builds that are being submitted, for each of which a slot is kept
+	unsure   time.Time          // until when a claim, or a start at a submit, may turn out to have been made whose answer was lost
 	sated    bool               // the last claim left nothing behind: what comes since is told of, or found by a poll
+	stopped  error              // why every handler must stop; nil while they may go on
 	ended    []*Job             // those whose outcome is to be stored
 	beaten   time.Time          // when the last beat that succeeded was begun
 	replaced bool
@@ -139,7 +146,8 @@ type shift struct {
 // begin opens the session.
 func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 	s := &shift{
-		Worker: w, handler: handler, jobs: make(map[AttemptID]*Job), beaten: time.Now(),
+		Worker: w, handler: handler, base: context.WithoutCancel(ctx), jobs: make(map[AttemptID]*Job), reserved: make(map[ID]bool),
+		beaten:  time.Now(),
 		logging: newBell(), ending: newBell(), over: newBell(),
 	}
 	if _, err := w.queue.Beat(ctx); err != nil {
@@ -162,7 +170,7 @@ func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 func (s *shift) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if time.Now().Before(s.unsure) {
+	if s.isUnsure() {
 		_ = s.disown(ctx) // what is not disowned now is lost after its grace
 	}
 	if err := s.queue.LoseSessions(ctx, s.session); err != nil {
@@ -184,8 +192,11 @@ func (s *shift) fence() {
 func (s *shift) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.replaced && elapsed(s.beaten) < s.queue.opts.ControllerTTL
+	return s.lives()
 }
+
+// lives is alive for callers that hold s.mu.
+func (s *shift) lives() bool { return !s.replaced && elapsed(s.beaten) < s.queue.opts.ControllerTTL }
 
 // elapsed returns how much time has passed by the monotonic or the wall clock, whichever says more: the one may stand still while the
 // machine sleeps, the other may be set.
@@ -229,27 +240,27 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 	if !s.alive() {
 		return 0, nil
 	}
-	if time.Now().Before(s.unsure) {
+	if s.isUnsure() {
 		if err := s.disown(ctx); err != nil {
 			return 0, err
 		}
 	}
-	free := s.opts.Slots - s.holds()
-	if free <= 0 {
+	slots := s.beginClaim()
+	if slots < 1 {
 		return 0, nil
 	}
-	offers, err := s.queue.Claim(ctx, []Idle{{Session: s.session, Slots: free}})
+	offers, err := s.queue.Claim(ctx, []Idle{{Session: s.session, Slots: slots}})
+	jobs := make([]*Job, len(offers))
+	s.mu.Lock()
 	if err != nil {
 		s.unsure = time.Now().Add(lateCommit)
 	}
-	jobs := make([]*Job, len(offers))
-	s.mu.Lock()
+	s.claiming = 0
 	for i, o := range offers {
-		jobs[i] = newJob(ctx, s, o.Claimed)
-		s.jobs[o.AttemptID] = jobs[i]
+		jobs[i] = s.start(o.Claimed)
 	}
-	s.sated = err == nil && len(offers) < min(free, MaxClaim)
-	again := err == nil && !s.sated && len(s.jobs) < s.opts.Slots // of slots that have become free meanwhile too
+	s.sated = err == nil && len(offers) < slots
+	again := err == nil && !s.sated && s.free() > 0 // of slots that have become free meanwhile too
 	s.mu.Unlock()
 	if again {
 		s.wakes.Ring()
@@ -260,8 +271,43 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 	return len(offers), err
 }
 
-// disown ends as lost what this session has leased and nobody here knows of: what was claimed when the answer did not arrive. No claim
-// is under way meanwhile.
+// free returns how many slots nobody has. The caller holds s.mu.
+func (s *shift) free() int { return s.opts.Slots - len(s.jobs) - len(s.reserved) - s.claiming }
+
+// beginClaim returns how many slots a claim is to fill. If there are none, there may be builds for those that become free.
+func (s *shift) beginClaim() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slots := min(s.free(), MaxClaim)
+	if slots < 1 {
+		s.sated = false
+		return 0
+	}
+	s.claiming = slots
+	return slots
+}
+
+// start begins a job, for a handler that the caller runs. The caller holds s.mu.
+func (s *shift) start(c Claimed) *Job {
+	job := newJob(s, c)
+	s.jobs[c.AttemptID] = job
+	switch {
+	case !s.lives():
+		job.stop(ErrStaleLease) // the answer came too late
+	case s.stopped != nil:
+		job.stop(s.stopped)
+	}
+	return job
+}
+
+func (s *shift) isUnsure() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.unsure)
+}
+
+// disown ends as lost what this session has leased and nobody here knows of: what was claimed, or started at its submit, when the answer did
+// not arrive. No claim is under way meanwhile.
 func (s *shift) disown(ctx context.Context) error {
 	leases, err := s.queue.Leases(ctx)
 	if err != nil {
@@ -270,9 +316,9 @@ func (s *shift) disown(ctx context.Context) error {
 	var unknown []Completion
 	s.mu.Lock()
 	for _, l := range leases {
-		if l.Session == s.session && s.jobs[l.AttemptID] == nil {
+		if l.Session == s.session && s.jobs[l.AttemptID] == nil && !s.reserved[l.Build] {
 			unknown = append(unknown, Completion{
-				AttemptID: l.AttemptID, Session: s.session, Outcome: Lost, Reason: "the answer to its claim was lost", LogPartial: true,
+				AttemptID: l.AttemptID, Session: s.session, Outcome: Lost, Reason: "the answer to its claim or submit was lost", LogPartial: true,
 			})
 		}
 	}
@@ -322,6 +368,9 @@ func (s *shift) holds() int {
 func (s *shift) stopAll(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if errors.Is(cause, ErrStopping) { // which is for good; a worker may come back from its fence
+		s.stopped = cause
+	}
 	for _, job := range s.jobs {
 		job.stop(cause)
 	}

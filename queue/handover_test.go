@@ -1,0 +1,405 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/memqueue"
+)
+
+// A desk is a backend whose submits can be held up, before and after they are stored, and that counts claims that found something.
+type desk struct {
+	queue.Backend
+	claims  time.Duration // how long a claim takes, before and after it is made
+	claimed atomic.Int64
+
+	mu     sync.Mutex
+	before func([]queue.NewBuild)
+	after  func([]queue.Submitted) error
+}
+
+func (d *desk) on(before func([]queue.NewBuild), after func([]queue.Submitted) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.before, d.after = before, after
+}
+
+func (d *desk) Submit(ctx context.Context, builds []queue.NewBuild, now time.Time) ([]queue.Submitted, error) {
+	d.mu.Lock()
+	before, after := d.before, d.after
+	d.mu.Unlock()
+	if before != nil {
+		before(builds)
+	}
+	done, err := d.Backend.Submit(ctx, builds, now)
+	if err == nil && after != nil {
+		if err := after(done); err != nil {
+			return nil, err
+		}
+	}
+	return done, err
+}
+
+func (d *desk) Claim(ctx context.Context, demand []queue.Demand, offer time.Duration, now time.Time) ([]queue.Claimed, error) {
+	pass(d.claims)
+	claimed, err := d.Backend.Claim(ctx, demand, offer, now)
+	pass(d.claims)
+	d.claimed.Add(int64(len(claimed)))
+	return claimed, err
+}
+
+// newDesk returns a desk, and a queue on it that knows the class of the builds of submit.
+func newDesk(t *testing.T, o *queue.Options) (*desk, *queue.Queue) {
+	t.Helper()
+	d := &desk{Backend: memqueue.New()}
+	q := queue.New(d, o)
+	id := submit(t, q, nil)
+	if _, err := q.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Cancel(t.Context(), "p", id, ""); err != nil {
+		t.Fatal(err)
+	}
+	return d, q
+}
+
+// idle waits until the worker of the bubble has looked for builds and found none.
+func idle() {
+	pass(2 * time.Second)
+	synctest.Wait()
+}
+
+// A worker that has nothing to do starts what its process submits, without a claim.
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		var jobs []queue.Claimed
+		var mu sync.Mutex
+		_ = work(t, q, &queue.WorkerOptions{Slots: 3}, func(_ context.Context, job *queue.Job) error {
+			mu.Lock()
+			defer mu.Unlock()
+			jobs = append(jobs, job.Claimed)
+			return nil
+		}, func() {
+			idle()
+			begun := time.Now()
+			source := &queue.Source{Digest: queue.Digest{1}, Size: 5}
+			id := submit(t, q, func(p *queue.Params) {
+				p.Source, p.Metadata, p.RunTimeout = source, map[string]string{"k": "v"}, time.Minute
+			})
+			b := settle(t, q, id, queue.Succeeded)
+			if !b.StartedAt.Equal(begun) || b.Epoch != 1 || b.AttemptsUsed != 1 {
+				t.Errorf("the build is %+v, want it started at %v", b, begun)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			j := jobs[0]
+			if j.Build != id || j.Epoch != 1 || j.Attempt != 1 || string(j.Spec) != `{"n": 7}` || j.SpecSize != len(j.Spec) || *j.Source != *source ||
+				j.Metadata["k"] != "v" || j.RunTimeout != time.Minute || j.Project != "p" || j.Pool != queue.DefaultPool || j.Class == 0 || j.Rank == 0 {
+				t.Errorf("the job is %+v", j)
+			}
+		})
+		if n := d.claimed.Load(); n != 0 {
+			t.Errorf("%d builds were claimed", n)
+		}
+	})
+}
+
+// Where slots run out the rest is queued, and nothing runs twice or too much of it at once, however many submit.
+func TestHandOverKeepsToSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		d.claims = 4 * time.Millisecond
+		d.on(func([]queue.NewBuild) { pass(3 * time.Millisecond) }, func([]queue.Submitted) error { pass(2 * time.Millisecond); return nil })
+		const slots, builds = 3, 60
+		var running, most atomic.Int64
+		var mu sync.Mutex
+		ran := make(map[queue.ID]int)
+		// With a poll like this, whoever is not rung for waits for good.
+		_ = work(t, q, &queue.WorkerOptions{Slots: slots, Poll: 10 * time.Hour}, func(_ context.Context, job *queue.Job) error {
+			n := running.Add(1)
+			defer running.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			mu.Lock()
+			ran[job.Build]++
+			mu.Unlock()
+			pass(time.Duration(job.Build[15]) * 100 * time.Microsecond)
+			return nil
+		}, func() {
+			idle()
+			begun := time.Now()
+			ids := make([]queue.ID, builds)
+			var group sync.WaitGroup
+			for i := range ids {
+				pass(time.Duration(i%7) * time.Millisecond)
+				group.Go(func() { ids[i] = submit(t, q, nil) })
+			}
+			group.Wait()
+			for _, id := range ids {
+				settle(t, q, id, queue.Succeeded)
+			}
+			if took := time.Since(begun); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+		if most.Load() != slots || len(ran) != builds {
+			t.Errorf("%d ran at once, want %d; %d ran, want %d", most.Load(), slots, len(ran), builds)
+		}
+		for id, n := range ran {
+			if n != 1 {
+				t.Errorf("build %v ran %d times", id, n)
+			}
+		}
+		if n := d.claimed.Load(); n == 0 || n == builds {
+			t.Errorf("%d of %d builds were claimed; the test shows nothing", n, builds)
+		}
+	})
+}
+
+// A slot that a claim may fill is not handed over, and one that was kept for nothing is claimed for.
+func TestHandOverAndClaims(t *testing.T) {
+	for name, check := range map[string]func(t *testing.T, d *desk, q, other *queue.Queue){
+		"claim first": func(t *testing.T, d *desk, q, other *queue.Queue) {
+			d.claims = 5 * time.Millisecond
+			first := submit(t, other, nil)
+			q.Wake()
+			pass(2 * time.Millisecond) // the claim is on its way
+			d.on(func([]queue.NewBuild) { pass(5 * time.Millisecond) }, nil)
+			second := submit(t, q, nil)
+			settle(t, q, first, queue.Succeeded)
+			settle(t, q, second, queue.Succeeded)
+		},
+		"kept for nothing": func(t *testing.T, d *desk, q, other *queue.Queue) {
+			var first queue.ID
+			d.on(func([]queue.NewBuild) {
+				first = submit(t, other, nil)
+				q.Wake()
+				pass(time.Second)
+			}, func([]queue.Submitted) error { return queue.ErrConflict })
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p"}); !errors.Is(err, queue.ErrConflict) {
+				t.Errorf("Submit returned %v", err)
+			}
+			begun := time.Now()
+			settle(t, q, first, queue.Succeeded)
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("what waited for the slot was claimed after %v", took)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, q := newDesk(t, quiet(nil))
+				var running, most atomic.Int64
+				_ = work(t, q, &queue.WorkerOptions{Slots: 1, Poll: 10 * time.Hour}, func(context.Context, *queue.Job) error {
+					most.Store(max(most.Load(), running.Add(1)))
+					pass(time.Second)
+					running.Add(-1)
+					return nil
+				}, func() {
+					idle()
+					check(t, d, q, queue.New(d.Backend, quiet(nil)))
+				})
+				if most.Load() != 1 {
+					t.Errorf("%d ran at once in one slot", most.Load())
+				}
+			})
+		})
+	}
+}
+
+// Of builds that are submitted together those start that a claim would have taken.
+func TestHandOverByPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, q := newDesk(t, quiet(nil))
+		var mu sync.Mutex
+		var order []int
+		_ = work(t, q, &queue.WorkerOptions{Slots: 2}, func(_ context.Context, job *queue.Job) error {
+			mu.Lock()
+			order = append(order, int(job.Spec[0]))
+			mu.Unlock()
+			pass(time.Second)
+			return nil
+		}, func() {
+			idle()
+			var params []queue.Params
+			for i, priority := range []int{0, 3, -1, 7, 1} {
+				params = append(params, queue.Params{Project: "p", Spec: []byte{byte(i)}, Priority: priority})
+			}
+			ids, err := q.SubmitMany(t.Context(), params)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range ids {
+				settle(t, q, id, queue.Succeeded)
+			}
+		})
+		slices.Sort(order[:2])
+		slices.Sort(order[2:4])
+		if !slices.Equal(order, []int{1, 3, 0, 4, 2}) {
+			t.Errorf("they ran in the order %v", order)
+		}
+	})
+}
+
+// What is not known to have started is ended as lost and attempted again: the answer to its submit did not arrive.
+func TestHandOverAnswerLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		var epochs []int64
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(_ context.Context, job *queue.Job) error {
+			epochs = append(epochs, job.Epoch)
+			return nil
+		}, func() {
+			idle()
+			var stored queue.ID
+			d.on(nil, func(done []queue.Submitted) error {
+				stored = done[0].ID
+				if !done[0].Started {
+					t.Error("the build did not start at its submit; the test shows nothing")
+				}
+				return queue.ErrUnavailable
+			})
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p"}); !errors.Is(err, queue.ErrUnavailable) {
+				t.Errorf("Submit returned %v", err)
+			}
+			d.on(nil, nil)
+			settle(t, q, submit(t, q, nil), queue.Succeeded) // its slot is free
+			settle(t, q, stored, queue.Succeeded)
+		})
+		if !slices.Equal(epochs, []int64{1, 2}) {
+			t.Errorf("attempts with epochs %v ran, want 1 and, of the lost one, 2", epochs)
+		}
+	})
+}
+
+// A build whose submit is still under way is nobody else's to end, also while the worker looks for what it does not know.
+func TestHandOverOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		var ran atomic.Int64
+		_ = work(t, q, &queue.WorkerOptions{Slots: 4}, func(_ context.Context, job *queue.Job) error {
+			ran.Add(1)
+			if job.Epoch != 1 {
+				t.Errorf("attempt with epoch %d", job.Epoch)
+			}
+			return nil
+		}, func() {
+			idle()
+			// One submit is answered late.
+			stored := make(chan queue.ID, 1)
+			answer := make(chan struct{})
+			d.on(nil, func(done []queue.Submitted) error {
+				stored <- done[0].ID
+				<-answer
+				return nil
+			})
+			var group sync.WaitGroup
+			group.Go(func() { submit(t, q, nil) })
+			late := <-stored
+			// Another fails, so that the worker looks for what it does not know.
+			d.on(nil, func([]queue.Submitted) error { return queue.ErrUnavailable })
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p", MaxAttempts: 1}); err == nil {
+				t.Error("the submit whose answer was lost succeeded")
+			}
+			d.on(nil, nil)
+			pass(10 * time.Second)
+			if b, err := q.Get(t.Context(), "p", late); err != nil || b.State != queue.Running {
+				t.Errorf("the build is %v, %v", b.State, err)
+			}
+			close(answer)
+			group.Wait()
+			settle(t, q, late, queue.Succeeded)
+		})
+		if ran.Load() != 1 {
+			t.Errorf("%d attempts ran, want 1", ran.Load())
+		}
+	})
+}
+
+// A worker that stops waits for what starts at a submit that is under way, as long as for any other handler.
+func TestHandOverWhileStopping(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		takes time.Duration
+		cause error
+	}{
+		{"in time", time.Second, nil},
+		{"too late", time.Minute, queue.ErrStopping},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, q := newDesk(t, quiet(nil))
+				answer := make(chan struct{})
+				stored := make(chan queue.ID, 1)
+				var cause error
+				var submits sync.WaitGroup
+				var id queue.ID
+				var begun time.Time
+				_ = work(t, q, &queue.WorkerOptions{Slots: 1, StopTimeout: 10 * time.Second}, func(ctx context.Context, _ *queue.Job) error {
+					cause = context.Cause(ctx)
+					return cause
+				}, func() {
+					idle()
+					d.on(nil, func(done []queue.Submitted) error {
+						stored <- done[0].ID
+						<-answer
+						return nil
+					})
+					submits.Go(func() { submit(t, q, nil) })
+					id = <-stored
+					begun = time.Now()
+					time.AfterFunc(c.takes, func() { close(answer) })
+				})
+				submits.Wait()
+				if took := time.Since(begun); took < c.takes || !errors.Is(cause, c.cause) {
+					t.Errorf("Run returned after %v, the handler's context ended with %v, want %v and %v", took, cause, c.takes, c.cause)
+				}
+				want := queue.Succeeded
+				if c.cause != nil {
+					want = queue.Pending
+				}
+				settle(t, q, id, want)
+			})
+		})
+	}
+}
+
+// What starts in a worker that may count as dead meanwhile is stopped at once.
+func TestHandOverBehindTheFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &unreachable{Backend: memqueue.New()}
+		d, q := newDesk(t, quiet(nil))
+		u.Backend, d.Backend = d.Backend, u
+		var cause error
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(ctx context.Context, _ *queue.Job) error {
+			if cause == nil {
+				cause = context.Cause(ctx)
+				return cause
+			}
+			return nil
+		}, func() {
+			idle()
+			d.on(nil, func([]queue.Submitted) error {
+				u.down.Store(true)
+				pass(q.Options().ControllerTTL + time.Second)
+				return nil
+			})
+			id := submit(t, q, nil)
+			synctest.Wait()
+			if !errors.Is(cause, queue.ErrStaleLease) {
+				t.Errorf("the handler's context ended with %v, want ErrStaleLease", cause)
+			}
+			d.on(nil, nil)
+			u.down.Store(false)
+			settle(t, q, id, queue.Pending)
+		})
+	})
+}
