@@ -51,7 +51,8 @@ type WorkerOptions struct {
 // A Worker runs builds in the process that has the queue, without a network in between. It is one worker of the queue, with its name,
 // labels and slots; what package worker does for machines elsewhere, it does here with a function.
 //
-// A worker's slot is free again when the outcome of its build is stored.
+// A worker's slot is free again when the outcome of its build is stored. What the process submits by [Queue.Submit] or [Queue.SubmitMany]
+// while a slot is free and nothing waits starts at once, often before the submit returns, unless it has an idempotency key.
 type Worker struct {
 	queue *Queue
 	name  string

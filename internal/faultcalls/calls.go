@@ -45,6 +45,22 @@ var transitions = []*Call{
 	{Name: "Submit", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		return b.Submit(ctx, []queue.NewBuild{s.build(10, "pool", 0), s.build(11, "new", 0)}, s.now)
 	}},
+	{Name: "SubmitSlots", prepare: func(ctx context.Context, s *Scene) error {
+		facts := s.facts()
+		facts.Worker, facts.Direct = "direct", true
+		var err error
+		if s.direct, err = s.OpenSession(ctx, facts, s.now); err != nil {
+			return err
+		}
+		_, err = s.Cancel(ctx, project, []queue.ID{s.queued}, "", force, s.now)
+		return err
+	}, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		builds := []queue.NewBuild{s.build(10, "pool", 0), s.build(11, "pool", 0), s.build(12, "new", 0)}
+		for i := range builds[1:] {
+			builds[i+1].Slot = queue.Slot{Session: s.direct, Floor: queue.NoFloor, Slack: time.Second}
+		}
+		return b.Submit(ctx, builds, s.now)
+	}},
 	{Name: "SubmitKeyed", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		n := s.build(10, "pool", 0)
 		n.IdempotencyKey, n.IdempotencyHash = "once", queue.Digest{3}

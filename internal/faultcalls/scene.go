@@ -33,6 +33,7 @@ type Scene struct {
 	now        time.Time
 	controller queue.ID
 	session    queue.SessionID
+	direct     queue.SessionID // of a call that needs one
 	class      queue.ClassID
 
 	running, cancelling, offered queue.AttemptID

@@ -213,19 +213,35 @@ func (c *comparison) submit() {
 		if c.IntN(2) == 0 {
 			b.Spec = []byte("spec")
 		}
+		if c.sessions > 0 && c.IntN(2) == 0 {
+			b.Slot = queue.Slot{Session: queue.SessionID(1 + c.session(4)), Floor: queue.NoFloor, Slack: 3 * time.Second}
+			if c.IntN(4) == 0 {
+				b.Slot.Floor = b.Rank(c.now)
+			}
+		}
 		if c.IntN(20) == 0 && len(c.builds) > 0 {
 			b.ID = c.builds[c.IntN(len(c.builds))]
 		}
 		builds = append(builds, b)
 	}
 	var inserted []queue.ID
+	var started []claim
 	c.same("submit", func(s *subject) string {
-		done, err := s.Submit(c.Context(), builds, c.now)
-		inserted = nil
+		own := slices.Clone(builds)
+		for i := range own {
+			if place := own[i].Slot.Session; place > 0 {
+				own[i].Slot.Session = s.sessions[place-1]
+			}
+		}
+		done, err := s.Submit(c.Context(), own, c.now)
+		inserted, started = nil, nil
 		var rows []string
 		for i, d := range done {
 			if d.ID == builds[i].ID {
 				inserted = append(inserted, d.ID)
+			}
+			if d.Started {
+				started = append(started, claim{queue.AttemptID{Build: d.ID, Epoch: 1}, int(builds[i].Slot.Session) - 1})
 			}
 			if d.Class == 0 {
 				d.Rank = 0 // of what is not queued it means nothing
@@ -234,7 +250,7 @@ func (c *comparison) submit() {
 		}
 		return text(err) + strings.Join(rows, "; ")
 	})
-	c.builds = append(c.builds, inserted...)
+	c.builds, c.claims = append(c.builds, inserted...), append(c.claims, started...)
 }
 
 // session returns one of the newest sessions.

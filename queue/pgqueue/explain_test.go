@@ -67,7 +67,7 @@ INSERT INTO {schema}.build_limit (project, key, max_running) SELECT 'project' ||
 INSERT INTO {schema}.controller (id, alive_until, fresh_since)
 	SELECT gen_random_uuid(), now() + interval '1 hour', now() - interval '1 hour' FROM generate_series(1, 5) WHERE NOT EXISTS (SELECT FROM {schema}.controller);
 INSERT INTO {schema}.session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
-	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, false, now() FROM {schema}.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM {schema}.session);
+	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, row_number() OVER () = 50, now() FROM {schema}.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM {schema}.session);
 INSERT INTO {schema}.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id,
 	limit_key, admitted, epoch, attempts_used, worker, started_at, session_id, deadline, finished_at, not_before)
 SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 60000000, now(), 3, s.state, 'project' || n % 10, 'p' || 1 + n % 20, '', 1 + n % 20,
@@ -114,11 +114,11 @@ func (o operation) cached() bool { return !strings.HasPrefix(o.name, "List") }
 func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []operation {
 	t.Helper()
 	var controller, running, queued queue.ID
-	var session int64
+	var session, direct int64
 	row := db.Pool.QueryRow(t.Context(), strings.ReplaceAll(`SELECT s.controller_id, s.id, b.id,
-		coalesce((SELECT id FROM {schema}.build WHERE state = 1 LIMIT 1), b.id)
+		coalesce((SELECT id FROM {schema}.build WHERE state = 1 LIMIT 1), b.id), (SELECT id FROM {schema}.session WHERE direct LIMIT 1)
 		FROM {schema}.build b JOIN {schema}.session s ON s.id = b.session_id WHERE b.state = 3 LIMIT 1`, "{schema}", db.Schema))
-	if err := row.Scan((*[16]byte)(&controller), &session, (*[16]byte)(&running), (*[16]byte)(&queued)); err != nil {
+	if err := row.Scan((*[16]byte)(&controller), &session, (*[16]byte)(&running), (*[16]byte)(&queued), &direct); err != nil {
 		controller, running, queued = queue.NewID(), queue.NewID(), queue.NewID()
 	}
 	id := queue.AttemptID{Build: running, Epoch: 1}
@@ -211,6 +211,15 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 		}},
 		{"Cancel", func(ctx context.Context) error {
 			_, err := b.Cancel(ctx, "project0", []queue.ID{queued}, "", time.Second, now)
+			return err
+		}},
+		{"SubmitSlots", func(ctx context.Context) error {
+			builds := make([]queue.NewBuild, 3)
+			for i := range builds {
+				builds[i] = queue.NewBuild{ID: queue.NewID(), Project: "p", Pool: "p" + strconv.Itoa(2+i), RunTimeout: 1, MaxAttempts: 1}
+				builds[i].Slot = queue.Slot{Session: queue.SessionID(direct), Floor: queue.NoFloor}
+			}
+			_, err := b.Submit(ctx, builds, now)
 			return err
 		}},
 		{"Submit", func(ctx context.Context) error {

@@ -44,6 +44,12 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 		if walks%2 == 0 {
 			w.setLimit(walkKeys[0], 1)
 		}
+		if walks%4 == 0 { // builds of a class that is known may start in a slot
+			first := w.draft()
+			first.Pool = w.project
+			w.queued(first)
+			w.cancel(first, queue.Canceled)
+		}
 		for _, g := range rapid.SliceOfN(genes, 20, 30).Draw(rt, "steps") {
 			st := w.decode(g)
 			rt.Logf("%s", st.name)
@@ -58,7 +64,7 @@ func walkRandomly(t *testing.T, b queue.Backend) {
 			t.Errorf("%v never happened in %d walks", e, walks)
 		}
 	}
-	for _, what := range []string{"admitted", "held again", "limit reached", "deleted", "cut"} {
+	for _, what := range []string{"admitted", "held again", "limit reached", "deleted", "cut", "started"} {
 		if walks >= enoughWalks && met[what] == 0 {
 			t.Errorf("no build was ever met that was %q in %d walks", what, walks)
 		}

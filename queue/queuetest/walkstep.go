@@ -55,9 +55,15 @@ func (w *walk) submitStep(g gene) step {
 		b.IdempotencyKey, b.IdempotencyHash = b.ID.String(), queue.Digest{1}
 		b.Backoff = queue.Backoff{}
 	}
+	if g.Session%4 > 0 {
+		b.Slot = queue.Slot{Session: w.sessions[g.Session/4%len(w.sessions)], Floor: queue.NoFloor, Slack: slack}
+	}
 	name := fmt.Sprintf("submit %v with key %q, not before %s, attempts %d", b.ID, b.ConcurrencyKey, stamp(b.NotBefore), b.MaxAttempts)
 	return step{name: name, do: func() {
-		w.submit(b)
+		if w.submit(b)[0].Started {
+			w.met["started"]++
+			w.claims = append(w.claims, queue.Claimed{AttemptID: queue.AttemptID{Build: b.ID, Epoch: 1}, Session: b.Slot.Session})
+		}
 		w.maintain(w.walkRules())
 		w.builds = append(w.builds, b)
 	}}
