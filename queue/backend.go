@@ -47,9 +47,10 @@ type Transitions interface {
 	// its class before, within reach of the floor and with a lower rank.
 	Submit(ctx context.Context, builds []NewBuild, now time.Time) ([]Submitted, error)
 
-	// Probe tells which of the classes have queued builds within reach, how many of them (counting to max at most) and the lowest
-	// rank, ordered by that rank. It takes no lock. It leaves out paused pools; builds of paused projects may be counted.
-	Probe(ctx context.Context, reaches []Reach, max int) ([]Head, error)
+	// Probe tells which of the classes have queued builds within reach, and the ranks of the first of them, max of each class at most. It
+	// orders classes by their lowest rank, and then by id. It takes no lock. It leaves out paused pools; builds of paused projects
+	// may be among what it tells of.
+	Probe(ctx context.Context, reaches []Reach, max int) ([]Front, error)
 
 	// Claim gives queued builds to the sessions in demand: lowest rank first within the reach of a class, one build a slot. It raises
 	// the epoch of each and makes it Offered until now+offer, or, if the session is direct, Running at once, until offer after the end

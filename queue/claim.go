@@ -21,6 +21,10 @@ type Idle struct {
 // order is that of ranks, and classes take their turns in the order of their first builds. Builds that no session serves cost nothing.
 // Classes that others made a moment ago may be left out, for a second at the most.
 //
+// What the turns go by is remembered between calls, for a quarter of a second at the most. So a class that other processes claim as well
+// may come before its turn, with one call after each look; and a build that no hint tells of, or that the worker avoids which was given the
+// one behind it, may come so long after its turn. But a call that leaves slots idle has looked at all that their sessions serve.
+//
 // When Claim returns an error together with offers, those offers were claimed and count.
 func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 	if len(idle) == 0 {
@@ -42,17 +46,18 @@ func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 	return offers, wrap("claim", ID{}, cmp.Or(err, specErr))
 }
 
-// claim follows a plan, round by round: what is left is probed, asked for and taken, until the slots are filled or nobody is left
-// to ask.
+// claim follows a plan, round by round: what is there is asked for and taken, until the slots are filled, nobody is left to ask, or nothing
+// was left at a look since the plan was made.
 func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	var claimed []Claimed
+	before := q.fronts.last()
 	for len(claimed) < MaxClaim && plan.open() {
 		limit := min(plan.slots(), MaxClaim-len(claimed))
-		heads, err := q.heads(ctx, plan, limit)
-		if err != nil || len(heads) == 0 {
+		stocks, err := q.stocks(ctx, plan, limit, before)
+		if err != nil || len(stocks) == 0 {
 			return claimed, err
 		}
-		demand := plan.demand(heads, limit)
+		demand := plan.demand(stocks, limit)
 		if len(demand) == 0 {
 			break
 		}
@@ -64,23 +69,37 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 			return claimed, err // what a backend returns beside an error was perhaps never claimed
 		}
 		q.appetite.learn(slots(demand), len(got))
+		q.fronts.took(demand, got)
 		claimed = append(claimed, got...)
 		plan.take(demand, got)
 	}
 	return claimed, nil
 }
 
-// heads returns which classes have builds for a plan. Of a single class it is not asked at first, since the claim itself will tell.
-func (q *Queue) heads(ctx context.Context, plan *plan, limit int) ([]Head, error) {
+// stocks returns which classes have builds for a plan, in order. It looks at those of which too little is remembered,
+// and where nothing is left at all those that the claim has not looked at: before is the last look that began before it. Of a single class it
+// need not know anything at first: there is no order to keep, and the claim itself will tell.
+func (q *Queue) stocks(ctx context.Context, plan *plan, limit, before int) ([]stock, error) {
 	classes := plan.classes()
 	if len(classes) == 1 && !plan.short {
-		return []Head{{Class: classes[0], Count: min(limit, q.appetite.next())}}, nil
+		return []stock{{class: classes[0], count: min(limit, q.appetite.next())}}, nil
 	}
-	reaches := make([]Reach, len(classes))
-	for i, class := range classes {
+	known, unknown := q.fronts.of(classes, limit, before)
+	if len(unknown) == 0 {
+		return merge(known, nil, limit), nil
+	}
+	reaches := make([]Reach, len(unknown))
+	for i, class := range unknown {
 		reaches[i] = q.floors.of(class)
 	}
-	return q.backend.Probe(ctx, reaches, limit)
+	far := max(limit, farsight)
+	look := q.fronts.begin()
+	seen, err := q.backend.Probe(ctx, reaches, far)
+	if err != nil {
+		unknown = nil
+	}
+	q.fronts.end(look, unknown, seen, far)
+	return merge(known, seen, limit), err
 }
 
 // An appetite is how many builds are asked for that may not be there: twice what was had when there were fewer than that the last time, or
@@ -174,22 +193,22 @@ func (p *plan) classes() []ClassID {
 
 // demand asks for builds of the classes that have some, best rank first, with at most limit slots in all. Sessions of a class take
 // turns in random order, one slot each, so that builds spread over machines and no session is always first.
-func (p *plan) demand(heads []Head, limit int) []Demand {
+func (p *plan) demand(stocks []stock, limit int) []Demand {
 	left := maps.Clone(p.free)
 	var all []Demand
-	for _, h := range heads {
-		sessions := slices.Clone(p.byClass[h.Class])
+	for _, s := range stocks {
+		sessions := slices.Clone(p.byClass[s.class])
 		rand.Shuffle(len(sessions), func(i, j int) {
 			sessions[i], sessions[j] = sessions[j], sessions[i]
 		})
-		d := Demand{Reach: Reach{Class: h.Class}}
-		want := min(h.Count, limit)
+		d := Demand{Reach: Reach{Class: s.class}}
+		want := min(s.count, limit)
 		for len(d.Slots) < want {
 			before := len(d.Slots)
-			for _, s := range sessions {
-				if left[s] > 0 && len(d.Slots) < want {
-					left[s]--
-					d.Slots = append(d.Slots, s)
+			for _, session := range sessions {
+				if left[session] > 0 && len(d.Slots) < want {
+					left[session]--
+					d.Slots = append(d.Slots, session)
 				}
 			}
 			if len(d.Slots) == before {

@@ -168,13 +168,13 @@ func (q *Queue) look(ctx context.Context, classes []ClassID, floors, tops map[Cl
 		}
 	}
 	begun := time.Now()
-	heads, err := q.backend.Probe(ctx, reaches, 1)
+	fronts, err := q.backend.Probe(ctx, reaches, 1)
 	took := time.Since(begun)
 	if err != nil {
 		return nil, took, err
 	}
-	for _, h := range heads {
-		found[h.Class] = h.Rank
+	for _, f := range fronts {
+		found[f.Class] = f.Ranks[0]
 	}
 	return found, took, nil
 }

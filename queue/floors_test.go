@@ -47,7 +47,7 @@ func (c *crawl) walk(r queue.Reach) time.Duration {
 	return cost
 }
 
-func (c *crawl) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
+func (c *crawl) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Front, error) {
 	for _, r := range reaches {
 		c.walk(r)
 	}

@@ -103,6 +103,7 @@ type Queue struct {
 	fleet      fleet
 	appetite   appetite
 	floors     floors
+	fronts     fronts
 	listeners  listeners
 	watchers   watchers
 	outbox     outbox

@@ -50,11 +50,17 @@ type Reach struct {
 	Floor int64
 }
 
-// A Head is what [Transitions] Probe tells of a class that has queued builds.
+// A Head tells of a class in which builds were queued.
 type Head struct {
 	Class ClassID
-	Rank  int64 // of the build that comes first: lower ranks are claimed first
-	Count int   // queued builds, counted up to the maximum that was asked for
+	Rank  int64 // of the one that comes first: lower ranks are claimed first
+	Count int   // how many they are, if that is known
+}
+
+// A Front is what [Transitions] Probe tells of a class that has queued builds.
+type Front struct {
+	Class ClassID
+	Ranks []int64 // of the builds that come first, lowest first, up to the number that was asked for; one at least
 }
 
 // A SessionID is the number of a session. Zero names none.

@@ -86,11 +86,13 @@ func (q *Queue) tell(h Hint) {
 // hear acts on a hint, whoever gave it.
 func (q *Queue) hear(h Hint) {
 	q.floors.lower(h.Heads)
+	q.fronts.lower(h.Heads)
 	serves, unknown := q.fleet.concerns(h.Heads)
 	if unknown {
 		q.bells.serve.ring()
 	}
 	if h.Any {
+		q.fronts.forget()
 		q.bells.survey.ring()
 	}
 	if h.Waiting {

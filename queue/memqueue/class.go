@@ -103,22 +103,28 @@ func (b *Backend) Classes(ctx context.Context, after queue.ClassID, max int) ([]
 }
 
 // Probe implements [queue.Transitions].
-func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Front, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	var heads []queue.Head
+	var fronts []queue.Front
 	for _, r := range reaches {
 		if c := b.byID(r.Class); c != nil && !c.pool.Paused {
-			if found := c.from(r.Floor); len(found) > 0 {
-				heads = append(heads, queue.Head{Class: r.Class, Rank: found[0].rank, Count: min(len(found), max)})
+			f := queue.Front{Class: r.Class}
+			for _, bd := range c.from(r.Floor) {
+				if len(f.Ranks) < max {
+					f.Ranks = append(f.Ranks, bd.rank)
+				}
+			}
+			if len(f.Ranks) > 0 {
+				fronts = append(fronts, f)
 			}
 		}
 	}
-	slices.SortFunc(heads, func(x, y queue.Head) int {
-		return cmp.Or(cmp.Compare(x.Rank, y.Rank), cmp.Compare(x.Class, y.Class))
+	slices.SortFunc(fronts, func(x, y queue.Front) int {
+		return cmp.Or(cmp.Compare(x.Ranks[0], y.Ranks[0]), cmp.Compare(x.Class, y.Class))
 	})
-	return heads, nil
+	return fronts, nil
 }

@@ -13,32 +13,32 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// probeSQL counts within a constant limit, which the planner can see: for a bare parameter it expects a tenth of the table, and reads
+// probeSQL looks within a constant limit, which the planner can see: for a bare parameter it expects a tenth of the table, and reads
 // all of it. With the constant of a Claim it reads no more of a class than that.
 const probeSQL = probeTo + `512` + probeRest
 
-// probeFarSQL counts farther.
+// probeFarSQL looks farther.
 const probeFarSQL = probeTo + `10000` + probeRest
 
 const probeTo = `
-SELECT w.class_id, h.rank, h.n
+SELECT w.class_id, h.ranks
 FROM unnest($1::int[], $2::bigint[]) AS w(class_id, floor)
 CROSS JOIN LATERAL (
-	SELECT min(z.rank) AS rank, count(*) AS n
+	SELECT array_agg(z.rank ORDER BY z.rank) AS ranks
 	FROM (SELECT y.rank FROM (
 		SELECT q.rank FROM {schema}build q WHERE q.state = {queued} AND q.class_id = w.class_id AND q.rank >= w.floor
 		ORDER BY q.rank, q.id LIMIT `
 
 const probeRest = `) y
 		LIMIT $3) z) h
-WHERE h.n > 0 AND ` + notPaused + `
-ORDER BY h.rank, w.class_id`
+WHERE h.ranks IS NOT NULL AND ` + notPaused + `
+ORDER BY h.ranks[1], w.class_id`
 
 // notPaused is the condition that the pool of the class w.class_id is not paused.
 const notPaused = `w.class_id <> ALL (ARRAY(SELECT c.id FROM {schema}pool p JOIN {schema}class c ON c.pool = p.name WHERE p.paused))`
 
-// Probe implements [queue.Transitions]. It counts to 10,000 at most, the [queue.MaxBatch] of a submit.
-func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Head, error) {
+// Probe implements [queue.Transitions]. It sees 10,000 builds of a class at most, the [queue.MaxBatch] of a submit.
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]queue.Front, error) {
 	classes, floors := make([]int32, len(reaches)), make([]int64, len(reaches))
 	for i, r := range reaches {
 		classes[i], floors[i] = int32(r.Class), r.Floor
@@ -47,9 +47,9 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 	if max > queue.MaxClaim {
 		sql = b.sql.probeFar
 	}
-	return collect(ctx, b, func(row pgx.CollectableRow) (h queue.Head, err error) {
-		err = row.Scan(&h.Class, &h.Rank, &h.Count)
-		return h, err
+	return collect(ctx, b, func(row pgx.CollectableRow) (f queue.Front, err error) {
+		err = row.Scan(&f.Class, &f.Ranks)
+		return f, err
 	}, sql, classes, floors, max)
 }
 

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -263,19 +264,21 @@ var claimCases = []testCase{
 	},
 	{
 		"Probe",
-		"Probe tells which of the classes have queued builds, how many of them, counting to max, and the lowest rank, ordered by that rank.",
+		"Probe tells which of the classes have queued builds within reach, and the ranks of the first of them, max of each class at most.",
 		func(s *subject) {
 			first, second, empty, other := s.drafts(1), s.drafts(5), s.drafts(1), s.drafts(1)
 			s.queued(first[0], second[0], empty[0], other[0], second[1], second[2], second[3], second[4])
 			s.offered(empty[0], s.worker())
 			class := func(b []queue.NewBuild) queue.ClassID { return s.class(b[0].Pool, b[0].Labels) }
-			heads, err := s.Probe(s.ctx, []queue.Reach{reach(class(second)), reach(class(first)), reach(class(empty)), reach(1 << 30)}, 3)
+			fronts, err := s.Probe(s.ctx, []queue.Reach{reach(class(second)), reach(class(first)), reach(class(empty)), reach(1 << 30)}, 3)
 			s.must(err)
-			if len(heads) != 2 || heads[0].Class != class(first) || heads[1].Class != class(second) {
-				s.Fatalf("Probe returned %v, want classes %d and %d", heads, class(first), class(second))
+			rank := func(b []queue.NewBuild, i int) int64 { return s.get(b[i]).CreatedAt.UnixMicro() }
+			want := []queue.Front{
+				{Class: class(first), Ranks: []int64{rank(first, 0)}},
+				{Class: class(second), Ranks: []int64{rank(second, 0), rank(second, 1), rank(second, 2)}},
 			}
-			if heads[0].Count != 1 || heads[1].Count != 3 || heads[0].Rank >= heads[1].Rank {
-				s.Errorf("Probe returned %v, want counts 1 and 3 and growing ranks", heads)
+			if fmt.Sprint(fronts) != fmt.Sprint(want) {
+				s.Errorf("Probe returned %v, want %v", fronts, want)
 			}
 		},
 	},

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -84,8 +85,8 @@ var orderCases = []testCase{
 					s.Errorf("Submit returned rank %d, want %d", done.Rank, want)
 				}
 				class := s.class(b.Pool, b.Labels)
-				if heads := s.probe(reach(class)); len(heads) != 1 || heads[0].Rank != want {
-					s.Errorf("Probe returned %v, want rank %d", heads, want)
+				if fronts := s.probe(reach(class)); len(fronts) != 1 || fronts[0].Ranks[0] != want {
+					s.Errorf("Probe returned %v, want rank %d", fronts, want)
 				}
 				if claimed := s.claim(b, s.worker()); len(claimed) != 1 || claimed[0].Rank != want {
 					s.Errorf("Claim returned %+v, want rank %d", claimed, want)
@@ -108,9 +109,9 @@ var orderCases = []testCase{
 				floor int64
 				left  int
 			}{{queue.NoFloor, 4}, {ranks[0], 4}, {ranks[0] + 1, 3}, {ranks[2], 2}, {ranks[3] + 1, 0}} {
-				heads := s.probe(queue.Reach{Class: class, Floor: c.floor})
-				if c.left == 0 && len(heads) != 0 || c.left > 0 && (len(heads) != 1 || heads[0].Count != c.left || heads[0].Rank != ranks[4-c.left]) {
-					s.Errorf("probe %d returned %v, want %d from rank %d on", i, heads, c.left, ranks[min(3, 4-c.left)])
+				fronts := s.probe(queue.Reach{Class: class, Floor: c.floor})
+				if c.left == 0 && len(fronts) != 0 || c.left > 0 && (len(fronts) != 1 || !slices.Equal(fronts[0].Ranks, ranks[4-c.left:])) {
+					s.Errorf("probe %d returned %v, want ranks %d", i, fronts, ranks[4-c.left:])
 				}
 			}
 			claim := func(floor int64, want ...queue.ID) {
@@ -132,12 +133,12 @@ var orderCases = []testCase{
 	},
 }
 
-// probe probes classes, counting to 10.
-func (s *subject) probe(reaches ...queue.Reach) []queue.Head {
+// probe probes classes, for 10 builds of each.
+func (s *subject) probe(reaches ...queue.Reach) []queue.Front {
 	s.Helper()
-	heads, err := s.Probe(s.ctx, reaches, 10)
+	fronts, err := s.Probe(s.ctx, reaches, 10)
 	s.must(err)
-	return heads
+	return fronts
 }
 
 // wantOrder claims all queued builds of b's class, one after the other, and reports another order than the wanted.

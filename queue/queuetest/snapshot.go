@@ -16,10 +16,10 @@ func (s *subject) snapshot(builds ...queue.NewBuild) string {
 	for _, n := range builds {
 		b := s.get(n)
 		fmt.Fprintf(&w, "build %v: %s\n", b.ID, describe(b))
-		heads, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(n.Pool, n.Labels))}, 1000)
+		fronts, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(n.Pool, n.Labels))}, 1000)
 		s.must(err)
-		for _, h := range heads {
-			fmt.Fprintf(&w, "  class: %d queued from rank %d\n", h.Count, h.Rank)
+		for _, f := range fronts {
+			fmt.Fprintf(&w, "  class: %d queued from rank %d\n", len(f.Ranks), f.Ranks[0])
 		}
 		for _, a := range s.attempts(n) {
 			fmt.Fprintf(&w, "  attempt %s\n", describeAttempt(a))

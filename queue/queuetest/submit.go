@@ -143,10 +143,10 @@ var submitCases = []testCase{
 			builds := s.drafts(2500)
 			s.submit(builds...)
 			s.maintain(s.rules())
-			heads, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(builds[0].Pool, builds[0].Labels))}, 10_000)
+			fronts, err := s.Probe(s.ctx, []queue.Reach{reach(s.class(builds[0].Pool, builds[0].Labels))}, 10_000)
 			s.must(err)
-			if len(heads) != 1 || heads[0].Count != len(builds) {
-				s.Errorf("Probe returned %v, want all %d builds", heads, len(builds))
+			if len(fronts) != 1 || len(fronts[0].Ranks) != len(builds) {
+				s.Errorf("Probe returned %v, want all %d builds", fronts, len(builds))
 			}
 		},
 	},
@@ -209,11 +209,11 @@ func (s *subject) wantBuild(got queue.Build, n queue.NewBuild) {
 func (s *subject) wantHead(b queue.NewBuild, count int) {
 	s.Helper()
 	class := s.class(b.Pool, b.Labels)
-	heads, err := s.Probe(s.ctx, []queue.Reach{reach(class)}, 1000)
+	fronts, err := s.Probe(s.ctx, []queue.Reach{reach(class)}, 1000)
 	s.must(err)
 	switch {
-	case count == 0 && len(heads) == 0:
-	case len(heads) != 1 || heads[0].Class != class || heads[0].Count != count:
-		s.Errorf("Probe of class %d returned %v, want %d queued builds", class, heads, count)
+	case count == 0 && len(fronts) == 0:
+	case len(fronts) != 1 || fronts[0].Class != class || len(fronts[0].Ranks) != count:
+		s.Errorf("Probe of class %d returned %v, want %d queued builds", class, fronts, count)
 	}
 }

@@ -34,8 +34,8 @@ func (w *walk) checkPlaces(builds []queue.Build) {
 	}
 	if class := w.class(w.project, w.labels()); class != 0 && !w.paused {
 		var count int
-		for _, h := range w.probe(reach(class)) {
-			count += h.Count
+		for _, f := range w.probe(reach(class)) {
+			count += len(f.Ranks)
 		}
 		if count != queued {
 			w.Fatalf("%d builds are queued in the class, %d say so", count, queued)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -11,31 +12,39 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
+// probeSQL returns classes that have no builds as well.
 var probeSQL = statement(`
-SELECT c.id,
-	(SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor
-		ORDER BY q.rank, q.id LIMIT 1) AS rank,
-	(SELECT count(*) FROM (
-		SELECT 1 FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor LIMIT +?2))
+SELECT c.id, (SELECT json_group_array(rank) FROM (
+	SELECT q.rank FROM {schema}build AS q WHERE q.state = {queued} AND q.class_id = r.class AND q.rank >= r.floor
+	ORDER BY q.rank, q.id LIMIT +?2))
 FROM (SELECT value->>'Class' AS class, value->>'Floor' AS floor FROM json_each(?1)) AS r
 CROSS JOIN {schema}class AS c ON c.id = r.class
 LEFT JOIN {schema}pool AS p ON p.name = c.pool
-WHERE p.paused IS NOT 1 AND rank IS NOT NULL ORDER BY rank, c.id`)
+WHERE p.paused IS NOT 1`)
 
 // Probe implements [queue.Transitions].
-func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, limit int) ([]queue.Head, error) {
+func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, limit int) ([]queue.Front, error) {
 	arg, err := list(reaches)
 	if err != nil {
 		return nil, err
 	}
-	var heads []queue.Head
+	var fronts []queue.Front
 	err = b.read(ctx, func(rows *sql.Rows) error {
-		var h queue.Head
-		err := rows.Scan(&h.Class, &h.Rank, &h.Count)
-		heads = append(heads, h)
+		var f queue.Front
+		var ranks []byte
+		if err := rows.Scan(&f.Class, &ranks); err != nil {
+			return err
+		}
+		err := json.Unmarshal(ranks, &f.Ranks)
+		if len(f.Ranks) > 0 {
+			fronts = append(fronts, f)
+		}
 		return err
 	}, probeSQL, arg, limit)
-	return alone(heads, err)
+	slices.SortFunc(fronts, func(x, y queue.Front) int {
+		return cmp.Or(cmp.Compare(x.Ranks[0], y.Ranks[0]), cmp.Compare(x.Class, y.Class))
+	})
+	return alone(fronts, err)
 }
 
 // Claim implements [queue.Transitions].
