@@ -403,3 +403,29 @@ func TestHandOverBehindTheFence(t *testing.T) {
 		})
 	})
 }
+
+// A backend that panics leaves the worker its slot.
+func TestHandOverPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			d.on(func([]queue.NewBuild) { panic("backend") }, nil)
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("the panic was swallowed")
+					}
+				}()
+				_, _ = q.Submit(t.Context(), queue.Params{Project: "p"})
+			}()
+			d.on(nil, nil)
+			idle()
+			begun := d.claimed.Load()
+			settle(t, q, submit(t, q, nil), queue.Succeeded)
+			if d.claimed.Load() != begun {
+				t.Error("the build was claimed: its slot was not free")
+			}
+		})
+	})
+}

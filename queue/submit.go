@@ -37,14 +37,16 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 }
 
 // store submits builds to the backend, hands over those that start at once, and tells of the others.
-func (q *Queue) store(ctx context.Context, builds []NewBuild) ([]Submitted, error) {
+func (q *Queue) store(ctx context.Context, builds []NewBuild) (done []Submitted, err error) {
 	h := q.handOver(builds)
-	done, err := q.backend.Submit(ctx, builds, time.Time{})
-	h.end(q, builds, done, err)
-	if err == nil {
-		q.tell(submitted(done))
-	}
-	return done, err
+	err = ErrUnavailable // if the backend panics, and somebody recovers
+	defer func() {
+		h.end(q, builds, done, err)
+		if err == nil {
+			q.tell(submitted(done))
+		}
+	}()
+	return q.backend.Submit(ctx, builds, time.Time{})
 }
 
 // SubmitBy prepares builds as [Queue.Prepare] does, has insert store them, all or none, and returns their ids in the order of params.
