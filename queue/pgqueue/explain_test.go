@@ -70,7 +70,7 @@ INSERT INTO {schema}.session (controller_id, worker, instance, labels, pools, sl
 	SELECT c.id, 'w' || row_number() OVER (), 'i', '', 'default', 4, row_number() OVER () = 50, now() FROM {schema}.controller c, generate_series(1, 20) WHERE NOT EXISTS (SELECT FROM {schema}.session);
 INSERT INTO {schema}.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id,
 	limit_key, admitted, epoch, attempts_used, worker, started_at, session_id, deadline, finished_at, not_before)
-SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 60000000, now(), 3, s.state, 'project' || n % 10, 'p' || 1 + n % 20, '', 1 + n % 20,
+SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 60000000, now(), 3, s.state, 'project' || n % 10, 'p' || 1 + n % 20, '', (SELECT c.id FROM {schema}.class c WHERE c.pool = 'p' || 1 + n % 20),
 	CASE WHEN s.state = 0 AND n % 3 = 0 OR n % 1000 IN (610, 655) THEN 'k' || n % 50 ELSE '' END, s.state > 0 AND n % 20 = 16,
 	CASE WHEN s.state >= 2 THEN 1 ELSE 0 END, CASE WHEN s.state >= 3 THEN 1 ELSE 0 END, CASE WHEN s.state >= 2 THEN 'w1' ELSE '' END,
 	CASE WHEN s.state >= 3 THEN now() END, CASE WHEN s.state BETWEEN 2 AND 4 THEN (SELECT min(id) FROM {schema}.session) + (n / 1000) * 7 % 100 END,
@@ -115,6 +115,7 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 	t.Helper()
 	var controller, running, queued queue.ID
 	var session, direct int64
+	q := queue.New(b, nil)
 	row := db.Pool.QueryRow(t.Context(), strings.ReplaceAll(`SELECT s.controller_id, s.id, b.id,
 		coalesce((SELECT id FROM {schema}.build WHERE state = 1 LIMIT 1), b.id), (SELECT id FROM {schema}.session WHERE direct LIMIT 1)
 		FROM {schema}.build b JOIN {schema}.session s ON s.id = b.session_id WHERE b.state = 3 LIMIT 1`, "{schema}", db.Schema))
@@ -122,6 +123,7 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 		controller, running, queued = queue.NewID(), queue.NewID(), queue.NewID()
 	}
 	id := queue.AttemptID{Build: running, Epoch: 1}
+	ended, canceled := batchOf(t, db, "state = 3"), batchOf(t, db, "project = 'project0' AND state < 2")
 	rules := queue.Rules{Controller: controller, Grace: time.Minute, Avoid: avoid, KeepKeys: time.Hour, Retention: time.Hour, Limit: 100}
 	var now time.Time
 	return []operation{
@@ -213,6 +215,29 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			_, err := b.Cancel(ctx, "project0", []queue.ID{queued}, "", time.Second, now)
 			return err
 		}},
+		{"FinishMany", func(ctx context.Context) error {
+			var ends []queue.Completion
+			for _, build := range ended {
+				ends = append(ends, queue.Completion{AttemptID: queue.AttemptID{Build: build, Epoch: 1}, Outcome: queue.Failed})
+			}
+			_, err := b.Finish(ctx, ends, avoid, now)
+			return err
+		}},
+		{"CancelMany", func(ctx context.Context) error {
+			_, err := b.Cancel(ctx, "project0", canceled, "", time.Second, now)
+			return err
+		}},
+		{"SubmitMany", func(ctx context.Context) error { _, err := b.Submit(ctx, newBuilds(batch, ""), now); return err }},
+		{"SubmitKey", func(ctx context.Context) error { _, err := b.Submit(ctx, newBuilds(1, "key"), now); return err }},
+		{"SubmitKeys", func(ctx context.Context) error { _, err := b.Submit(ctx, newBuilds(batch, "key"), now); return err }},
+		{"Copy", func(ctx context.Context) error {
+			params := make([]queue.Params, batch)
+			for i := range params {
+				params[i] = queue.Params{Project: "project1", Pool: "p" + strconv.Itoa(1+i)}
+			}
+			_, err := pgqueue.SubmitCopy(ctx, q, params...)
+			return err
+		}},
 		{"SubmitSlots", func(ctx context.Context) error {
 			builds := make([]queue.NewBuild, 3)
 			for i := range builds {
@@ -226,7 +251,50 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			_, err := b.Submit(ctx, []queue.NewBuild{{ID: queue.NewID(), Project: "p", Pool: "p1", RunTimeout: 1, MaxAttempts: 1}}, now)
 			return err
 		}},
+		// Without classes, what was submitted waits for them. Let it not be there when the tables have grown.
+		{"MaintainAgain", func(ctx context.Context) error { _, err := b.Maintain(ctx, rules, now); return err }},
 	}
+}
+
+// batch is how many builds the operations on several have.
+const batch = 8
+
+// batchOf returns builds where a condition holds, or ids of none if there are too few.
+func batchOf(t *testing.T, db *testenv.Database, where string) []queue.ID {
+	t.Helper()
+	rows, err := db.Pool.Query(t.Context(), "SELECT id FROM "+db.Schema+".build WHERE "+where+" ORDER BY id DESC LIMIT $1", batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id queue.ID, err error) {
+		err = row.Scan((*[16]byte)(&id))
+		return id, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(ids) < batch {
+		ids = append(ids, queue.NewID())
+	}
+	return ids
+}
+
+// newBuilds returns builds of several classes, which have keys that begin with prefix unless it is empty: half of them are known from the second
+// call on.
+func newBuilds(n int, prefix string) []queue.NewBuild {
+	builds := make([]queue.NewBuild, n)
+	for i := range builds {
+		builds[i] = queue.NewBuild{
+			ID: queue.NewID(), Project: "project1", Pool: "p" + strconv.Itoa(1+i), RunTimeout: time.Minute, MaxAttempts: 1,
+		}
+		if prefix != "" {
+			builds[i].IdempotencyKey = prefix + strconv.Itoa(i)
+			if i%2 == 0 {
+				builds[i].IdempotencyKey = prefix + builds[i].ID.String()
+			}
+		}
+	}
+	return builds
 }
 
 func reaches(classes ...queue.ClassID) []queue.Reach {

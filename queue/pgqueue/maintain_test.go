@@ -3,6 +3,8 @@ package pgqueue_test
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -248,6 +250,41 @@ func TestPlansOfWhatIsDue(t *testing.T) {
 		for _, plan := range plans.take() {
 			if n := pages(plan); n > 3*maxPages { // 5 builds, each with rows in six tables
 				t.Errorf("Maintain reads %d pages:\n%s", n, plan)
+			}
+		}
+		analyze(t, db)
+	}
+}
+
+// TestPlansOfWhatIsClassified checks that of many classes each build looks up its own, also by a plan that was made when there were none.
+func TestPlansOfWhatIsClassified(t *testing.T) {
+	const builds, perBuild = 500, 25 // pages: a lock, a new version of the row and its entries in six indexes
+	_, db := open(t)
+	pool, plans := watch(t, db)
+	b := backend(t, pool, &pgqueue.Options{Schema: db.Schema})
+	analyze(t, db)
+	rules := queue.Rules{Limit: builds}
+	if _, err := b.Maintain(t.Context(), rules, now); err != nil {
+		t.Fatal(err)
+	}
+	run(t, db, `INSERT INTO {schema}.class (pool, labels) SELECT 'p', 'n=' || n FROM generate_series(1, 5000) n`)
+	for range 2 { // before and after statistics are there
+		run(t, db, `
+INSERT INTO {schema}.build (id, rank, run_timeout, created_at, max_attempts, state, project, pool, labels, class_id)
+SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, n, 1, now(), 1, 0, 'project', 'p', 'n=' || n, CASE WHEN n % 2 = 0 THEN 0 END
+FROM generate_series(1, $1::int) n`, builds)
+		plans.take()
+		if done, err := b.Maintain(t.Context(), rules, now); err != nil || done.Queued != builds {
+			t.Errorf("Maintain queued %d builds, %v; want %d", done.Queued, err, builds)
+		}
+		for _, plan := range plans.take() {
+			if n := pages(plan); n > maxPages+builds*perBuild {
+				t.Errorf("Maintain reads %d pages:\n%s", n, plan)
+			}
+			for _, m := range regexp.MustCompile(`Rows Removed by Join Filter: (\d+)`).FindAllStringSubmatch(plan, -1) {
+				if n, err := strconv.Atoi(m[1]); err != nil || n > builds {
+					t.Errorf("Maintain compares too much in vain:\n%s", plan)
+				}
 			}
 		}
 		analyze(t, db)

@@ -18,7 +18,7 @@ const unclassed = `(
 		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
 		ORDER BY b.rank, b.id LIMIT 512) z
 	LIMIT $2) u
-WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels)`
+WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels OFFSET 0)`
 
 // unclassedSQL looks for classes to be made, among those builds that the same round gives theirs.
 const unclassedSQL = `SELECT EXISTS (SELECT FROM ` + unclassed + `)`
@@ -34,11 +34,14 @@ const gated = `(b.limit_key <> ''
 	OR EXISTS (SELECT FROM {schema}pool g WHERE g.name = b.pool AND g.fair)
 	OR EXISTS (SELECT FROM {schema}project g WHERE g.name = b.project AND g.paused))`
 
+// classifySQL looks up the class of each build on its own, and finds what it has locked by its place in the table: a join would compare all with
+// all if the planner knows of few.
 const classifySQL = `
 WITH picked AS MATERIALIZED (
-	SELECT z.id, z.class_id FROM (
-		SELECT b.id, c.id AS class_id
-		FROM {schema}build b JOIN {schema}class c ON c.pool = b.pool AND c.labels = b.labels
+	SELECT z.place, z.class_id FROM (
+		SELECT b.ctid AS place, c.id AS class_id
+		FROM {schema}build b
+		CROSS JOIN LATERAL (SELECT c.id FROM {schema}class c WHERE c.pool = b.pool AND c.labels = b.labels OFFSET 0) c
 		WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
 		ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED) z
 	LIMIT $2
@@ -48,7 +51,7 @@ UPDATE {schema}build b SET
 	not_before = CASE WHEN b.not_before > {now} THEN b.not_before END,
 	state = CASE WHEN b.not_before > {now} OR ` + gated + ` THEN {held} ELSE {queued} END
 FROM picked p
-WHERE b.id = ANY(ARRAY(SELECT id FROM picked)) AND b.id = p.id
+WHERE b.ctid = p.place
 RETURNING b.class_id, b.rank, b.state = {queued}`
 
 // dueSQL leaves builds of unknown classes to classifySQL. What was ranked by the virtual time of a fair pool has its own rank again, by which
