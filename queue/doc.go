@@ -71,7 +71,7 @@
 // The states that are not on the left are terminal: no event leaves them, and a retry is a new build. A build is pending too while
 // it is held back, because its pair of pool and labels is new, or because it waits after a lost attempt. Offering uses up no attempt,
 // accepting does. A start is the claim of an in-process worker, which has no offer to answer, or the submit of a build in a process whose
-// worker has nothing to do.
+// worker has a free slot.
 //
 // # Who waits for what
 //

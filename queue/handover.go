@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A build that is submitted where a worker of the same process has nothing to do starts there in the change that stores it, instead of being
-// queued for a claim that would follow at once. What a claim would not have given to that worker is queued: see [Transitions] Submit.
+// A build that is submitted where a worker of the same process has a free slot, and nothing waits, starts there in the change that stores
+// it, instead of being queued for a claim that would follow at once. What a claim would not have given to that worker is queued: see
+// [Transitions] Submit.
 
 // Crew are the workers of this process, to hand builds over to.
 type crew struct {
@@ -35,21 +36,35 @@ func (c *crew) any() bool {
 	return len(c.shifts) > 0
 }
 
-// reserve returns a worker that has reserved a slot for a build, nil if none serves its class and has nothing to do.
-func (c *crew) reserve(id ID, class ClassID) *shift {
+// reserve has a worker that serves a class reserve a slot for a build of it. It returns nil if there is none, or no slot.
+func (c *crew) reserve(id ID, class ClassID) *reservation {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, s := range c.shifts {
-		if s.queue.fleet.serves(s.session, class) && s.reserve(id) {
+		if !s.queue.fleet.serves(s.session, class) {
+			continue
+		}
+		if r := s.reserve(id); r != nil {
 			c.shifts = append(slices.Delete(c.shifts, i, i+1), s) // the others are next
-			return s
+			return r
 		}
 	}
 	return nil
 }
 
-// A handover is of builds that are being submitted: who has reserved a slot for each, nil if nobody has.
-type handover []*shift
+// A reservation is a slot of a worker that is kept for a build while that is being submitted.
+type reservation struct {
+	shift *shift
+	build ID
+	begun time.Time
+}
+
+// A handover is of builds that are being submitted: the reservation for each, nil if there is none.
+type handover []*reservation
+
+func (h handover) any() bool {
+	return slices.ContainsFunc(h, func(r *reservation) bool { return r != nil })
+}
 
 // handOver reserves slots for builds, as many as there are, in the order in which they would be claimed, and writes them into builds.
 func (q *Queue) handOver(builds []NewBuild) handover {
@@ -61,17 +76,18 @@ func (q *Queue) handOver(builds []NewBuild) handover {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(builds[j].Priority, builds[i].Priority) })
-	h := make(handover, len(builds))
+	h, now, none := make(handover, len(builds)), time.Now(), make(map[ClassID]bool)
 	for _, i := range order {
 		b := &builds[i]
 		class := q.fleet.class(b.Pool, b.Labels)
-		if class == 0 || b.ConcurrencyKey != "" || !b.NotBefore.IsZero() {
+		if class == 0 || none[class] || b.ConcurrencyKey != "" || b.NotBefore.After(now) {
 			continue
 		}
 		if h[i] = q.crew.reserve(b.ID, class); h[i] == nil {
-			break // and nobody behind it goes first
+			none[class] = true // also if a slot becomes free meanwhile: nobody behind this one goes first
+			continue
 		}
-		b.Slot = Slot{Session: h[i].session, Floor: q.floors.of(class).Floor, Slack: q.opts.OfferTimeout}
+		b.Slot = Slot{Session: h[i].shift.session, Floor: q.floors.of(class).Floor, Slack: q.opts.OfferTimeout}
 	}
 	return h
 }
@@ -79,16 +95,18 @@ func (q *Queue) handOver(builds []NewBuild) handover {
 // end starts what the backend has started, and gives the other slots back.
 func (h handover) end(q *Queue, builds []NewBuild, done []Submitted, err error) {
 	var started []Claimed
-	for i, s := range h {
+	for i, r := range h {
 		switch {
-		case s == nil:
+		case r == nil:
+		case errors.Is(err, ErrConflict):
+			r.free()
 		case err != nil:
-			s.unreserve(builds[i].ID, !errors.Is(err, ErrConflict))
+			r.lose()
 		case done[i].Started:
 			started = append(started, builds[i].started(done[i]))
-			s.startReserved(started[len(started)-1])
+			r.start(started[len(started)-1])
 		default:
-			s.unreserve(builds[i].ID, false)
+			r.refuse()
 		}
 	}
 	q.floors.took(started)
@@ -103,38 +121,66 @@ func (b *NewBuild) started(s Submitted) Claimed {
 	}
 }
 
-// reserve keeps a free slot for a build that is being submitted, if there is one and nothing is queued as far as is known. Whoever has
-// reserved it ends that by startReserved or unreserve.
-func (s *shift) reserve(id ID) bool {
+// reserve keeps a free slot for a build that is being submitted, if there is one and nothing is queued as far as is known.
+func (s *shift) reserve(id ID) *reservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.sated || !s.lives() || s.free() < 1 {
-		return false
+	if !s.sated || s.refused || !s.lives() || s.free() < 1 {
+		return nil
 	}
-	s.reserved[id] = true
+	r := &reservation{shift: s, build: id, begun: time.Now()}
+	s.reserved[r] = struct{}{}
 	s.handlers.Add(1)
-	return true
+	return r
 }
 
-// unreserve frees a slot again. Unless it is known that the build did not start, it may turn out that it has.
-func (s *shift) unreserve(id ID, unsure bool) {
+// awaits reports whether a build is being submitted for which a slot is kept. The caller holds s.mu.
+func (s *shift) awaits(build ID) bool {
+	for r := range s.reserved {
+		if r.build == build {
+			return true
+		}
+	}
+	return false
+}
+
+// free frees the slot again: the build did not start.
+func (r *reservation) free() {
+	s := r.shift
 	defer s.handlers.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.reserved, id)
-	if unsure {
-		s.unsure = time.Now().Add(lateCommit)
-	}
-	if unsure || !s.sated {
+	delete(s.reserved, r)
+	if !s.sated {
 		s.wakes.Ring()
 	}
 }
 
-// startReserved starts the handler of a build that has started in a reserved slot.
-func (s *shift) startReserved(c Claimed) {
+// refuse frees the slot: something kept the build back that a claim would not have given it either. The next ones would not start as well.
+func (r *reservation) refuse() {
+	r.shift.mu.Lock()
+	r.shift.refused = true
+	r.shift.mu.Unlock()
+	r.free()
+}
+
+// lose frees the slot, but it may turn out that the build has started.
+func (r *reservation) lose() {
+	s := r.shift
+	defer s.handlers.Done()
 	s.mu.Lock()
-	delete(s.reserved, c.Build)
-	job := s.start(c)
+	defer s.mu.Unlock()
+	delete(s.reserved, r)
+	s.unsure = time.Now().Add(lateCommit)
+	s.wakes.Ring()
+}
+
+// start starts the handler of the build, which has started in the slot.
+func (r *reservation) start(c Claimed) {
+	s := r.shift
+	s.mu.Lock()
+	delete(s.reserved, r)
+	job := s.start(c, r.begun)
 	s.mu.Unlock()
 	go func() {
 		defer s.handlers.Done()

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,6 +20,7 @@ type desk struct {
 	queue.Backend
 	claims  time.Duration // how long a claim takes, before and after it is made
 	claimed atomic.Int64
+	drop    atomic.Bool // submits store nothing, and say nothing about it
 
 	mu     sync.Mutex
 	before func([]queue.NewBuild)
@@ -38,9 +40,13 @@ func (d *desk) Submit(ctx context.Context, builds []queue.NewBuild, now time.Tim
 	if before != nil {
 		before(builds)
 	}
-	done, err := d.Backend.Submit(ctx, builds, now)
+	var done []queue.Submitted
+	var err error
+	if !d.drop.Load() {
+		done, err = d.Backend.Submit(ctx, builds, now)
+	}
 	if err == nil && after != nil {
-		if err := after(done); err != nil {
+		if err := cmp.Or(after(done), ctx.Err()); err != nil {
 			return nil, err
 		}
 	}
@@ -332,7 +338,7 @@ func TestHandOverWhileStopping(t *testing.T) {
 		cause error
 	}{
 		{"in time", time.Second, nil},
-		{"too late", time.Minute, queue.ErrStopping},
+		{"too late", 15 * time.Second, queue.ErrStopping},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -404,28 +410,230 @@ func TestHandOverBehindTheFence(t *testing.T) {
 	})
 }
 
-// A backend that panics leaves the worker its slot.
-func TestHandOverPanic(t *testing.T) {
+// A submitter that gives up when its build has started does not keep it from running.
+func TestHandOverCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, q := newDesk(t, quiet(nil))
 		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(context.Context, *queue.Job) error { return nil }, func() {
 			idle()
-			d.on(func([]queue.NewBuild) { panic("backend") }, nil)
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Error("the panic was swallowed")
-					}
-				}()
-				_, _ = q.Submit(t.Context(), queue.Params{Project: "p"})
-			}()
-			d.on(nil, nil)
-			idle()
-			begun := d.claimed.Load()
-			settle(t, q, submit(t, q, nil), queue.Succeeded)
-			if d.claimed.Load() != begun {
-				t.Error("the build was claimed: its slot was not free")
+			ctx, cancel := context.WithCancel(t.Context())
+			stored := make(chan queue.ID, 1)
+			d.on(nil, func(done []queue.Submitted) error {
+				stored <- done[0].ID
+				cancel()
+				pass(time.Second)
+				return nil
+			})
+			if _, err := q.Submit(ctx, queue.Params{Project: "p", MaxAttempts: 1}); !errors.Is(err, context.Canceled) {
+				t.Errorf("Submit returned %v", err)
 			}
+			d.on(nil, nil)
+			settle(t, q, <-stored, queue.Succeeded)
+		})
+	})
+}
+
+// Two submits of one id are under way: the one that fails does not make the other's build unknown, nor its slot free.
+func TestHandOverOfOneID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		var running, most atomic.Int64
+		_ = work(t, q, &queue.WorkerOptions{Slots: 2}, func(_ context.Context, job *queue.Job) error {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			if job.Epoch != 1 {
+				t.Errorf("epoch %d runs", job.Epoch)
+			}
+			pass(10 * time.Second)
+			return nil
+		}, func() {
+			idle()
+			id, stored, answer := queue.NewID(), make(chan struct{}), make(chan struct{})
+			d.on(nil, func([]queue.Submitted) error {
+				close(stored)
+				<-answer
+				return nil
+			})
+			var group sync.WaitGroup
+			group.Go(func() { submit(t, q, func(p *queue.Params) { p.ID = id }) })
+			<-stored
+			d.on(nil, nil)
+			if _, err := q.Submit(t.Context(), queue.Params{ID: id, Project: "p"}); !errors.Is(err, queue.ErrConflict) {
+				t.Errorf("the second submit returned %v", err)
+			}
+			d.on(nil, func([]queue.Submitted) error { return queue.ErrUnavailable }) // so that the worker looks for what it does not know
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p", NotBefore: time.Now().Add(-time.Hour), MaxAttempts: 1}); err == nil {
+				t.Error("the submit whose answer was lost succeeded")
+			}
+			d.on(nil, nil)
+			pass(3 * time.Second)
+			others := []queue.ID{submit(t, q, nil), submit(t, q, nil)}
+			close(answer)
+			group.Wait()
+			for _, id := range append(others, id) {
+				settle(t, q, id, queue.Succeeded)
+			}
+		})
+		if most.Load() != 2 {
+			t.Errorf("%d ran at once in two slots", most.Load())
+		}
+	})
+}
+
+// What others serve does not stand before what this worker does.
+func TestHandOverBehindAnotherClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		submit(t, q, func(p *queue.Params) { p.Pool = "elsewhere" })
+		if _, err := q.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_ = work(t, q, &queue.WorkerOptions{Slots: 4}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			ids, err := q.SubmitMany(t.Context(), []queue.Params{{Project: "p", Pool: "elsewhere"}, {Project: "p"}, {Project: "p"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			settle(t, q, ids[1], queue.Succeeded)
+			settle(t, q, ids[2], queue.Succeeded)
+		})
+		if n := d.claimed.Load(); n != 0 {
+			t.Errorf("%d builds were claimed", n)
+		}
+	})
+}
+
+// A worker that is told to stop takes nothing over, even if a claim of it is still under way.
+func TestHandOverEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		d.claims = 2 * time.Second
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- queue.NewWorker(q, "w", &queue.WorkerOptions{Slots: 1024, Poll: 10 * time.Hour}).Run(ctx, func(context.Context, *queue.Job) error {
+				return nil
+			})
+		}()
+		pass(time.Minute)
+		q.Wake()
+		pass(time.Second) // the claim is under way
+		stop()
+		synctest.Wait()
+		id := submit(t, q, nil)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		b, err := q.Get(t.Context(), "p", id)
+		if err != nil || d.claimed.Load() == 0 && b.State != queue.Pending {
+			t.Errorf("the build is %v, %v: it was begun after the worker's context had ended", b.State, err)
+		}
+	})
+}
+
+// An answer may come when the worker has been dead for others and lives again: the build is not its own any more.
+func TestHandOverBackFromTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &unreachable{Backend: memqueue.New()}
+		d, q := newDesk(t, quiet(nil))
+		u.Backend, d.Backend = d.Backend, u
+		var cause error
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(ctx context.Context, _ *queue.Job) error {
+			if cause == nil {
+				cause = context.Cause(ctx)
+			}
+			return cause
+		}, func() {
+			idle()
+			answer := make(chan struct{})
+			d.on(nil, func([]queue.Submitted) error {
+				<-answer
+				return nil
+			})
+			var group sync.WaitGroup
+			group.Go(func() { submit(t, q, nil) })
+			synctest.Wait()
+			d.on(nil, nil)
+			u.down.Store(true)
+			pass(time.Minute)
+			u.down.Store(false)
+			pass(10 * time.Second) // it lives again
+			close(answer)
+			group.Wait()
+			synctest.Wait()
+			if !errors.Is(cause, queue.ErrStaleLease) {
+				t.Errorf("the handler's context ended with %v, want ErrStaleLease", cause)
+			}
+		})
+	})
+}
+
+// What is stored later than its submit has failed is found also by a worker that seldom polls.
+func TestHandOverLateCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1, Poll: 10 * time.Hour}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			var late []queue.NewBuild
+			d.on(func(builds []queue.NewBuild) { late = slices.Clone(builds) }, func([]queue.Submitted) error { return queue.ErrUnavailable })
+			d.drop.Store(true)
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p"}); !errors.Is(err, queue.ErrUnavailable) {
+				t.Errorf("Submit returned %v", err)
+			}
+			pass(20 * time.Second)
+			done, err := d.Backend.Submit(t.Context(), late, time.Time{})
+			if err != nil || !done[0].Started {
+				t.Fatalf("the late submit returned %+v, %v", done, err)
+			}
+			pass(10 * time.Second)
+			if b, err := q.Get(t.Context(), "p", late[0].ID); err != nil || b.State != queue.Pending {
+				t.Errorf("the build is %v, %v, want it to be attempted again", b.State, err)
+			}
+		})
+	})
+}
+
+// Where slots are kept for nothing, as in a fair pool, none is kept until the next claim.
+func TestHandOverIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		if err := q.ChangePool(t.Context(), queue.DefaultPool, queue.PoolChange{Fair: new(true)}); err != nil {
+			t.Fatal(err)
+		}
+		var slots int
+		_ = work(t, q, &queue.WorkerOptions{Slots: 100, Poll: 10 * time.Hour}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			d.on(func(builds []queue.NewBuild) {
+				if builds[0].Slot.Session != 0 {
+					slots++
+				}
+			}, nil)
+			var ids []queue.ID
+			for range 10 {
+				ids = append(ids, submit(t, q, nil))
+			}
+			if slots != 1 {
+				t.Errorf("%d of 10 submits kept a slot, want 1", slots)
+			}
+			for _, id := range ids {
+				settle(t, q, id, queue.Succeeded)
+			}
+		})
+	})
+}
+
+// A backend that tells too little fails the submit, and keeps no slot.
+func TestHandOverFewerRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, q := newDesk(t, quiet(nil))
+		_ = work(t, q, &queue.WorkerOptions{Slots: 1}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			d.drop.Store(true)
+			if _, err := q.Submit(t.Context(), queue.Params{Project: "p"}); err == nil {
+				t.Error("the submit succeeded")
+			}
+			d.drop.Store(false)
+			settle(t, q, submit(t, q, nil), queue.Succeeded)
 		})
 	})
 }

@@ -67,11 +67,12 @@ func (o *outbox) take() Hint {
 	return h
 }
 
-// rest returns how long after a hint was sent the next one may be.
-func (o *outbox) rest(time.Duration) time.Duration {
+// rest returns how long after a hint was sent the next one may be, given what that took: a fifth of a connection is for hints, or less, but
+// where they are that slow that it would take them too long.
+func (o *outbox) rest(cost time.Duration) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.gap
+	return max(o.gap, min(4*cost, hintGapMost))
 }
 
 // How much is remembered of changes in transactions of callers, which alone know when, and whether, they are committed.

@@ -30,6 +30,9 @@ func TestHintsKeepPace(t *testing.T) {
 					o.take()
 				}
 			}
+			if slow := o.rest(2 * time.Millisecond); slow < 8*time.Millisecond {
+				t.Errorf("after a hint that took 2ms the next comes %v later", slow)
+			}
 			if gap := o.rest(0); gap < c.gap*9/10 || gap > c.gap*11/10 {
 				t.Errorf("%d builds each %v: the gap between two hints is %v, want about %v", c.count, c.each, gap, c.gap)
 			}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -36,17 +37,43 @@ func (q *Queue) SubmitMany(ctx context.Context, params []Params) ([]ID, error) {
 	return q.submitBy(params, func(builds []NewBuild) ([]Submitted, error) { return q.store(ctx, builds) })
 }
 
-// store submits builds to the backend, hands over those that start at once, and tells of the others.
-func (q *Queue) store(ctx context.Context, builds []NewBuild) (done []Submitted, err error) {
+// store submits builds to the backend, hands over those that start at once, and tells of the others. Where some may start, a caller that
+// gives up does not take the submit along: what has started is to be run.
+func (q *Queue) store(ctx context.Context, builds []NewBuild) ([]Submitted, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	h := q.handOver(builds)
-	err = ErrUnavailable // if the backend panics, and somebody recovers
-	defer func() {
-		h.end(q, builds, done, err)
-		if err == nil {
-			q.tell(submitted(done))
-		}
+	if !h.any() {
+		return q.storeAll(ctx, builds, h)
+	}
+	type answer struct {
+		done []Submitted
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() { // until the backend returns, which it does within a limit of its own
+		done, err := q.storeAll(context.WithoutCancel(ctx), builds, h)
+		answered <- answer{done, err}
 	}()
-	return q.backend.Submit(ctx, builds, time.Time{})
+	select {
+	case a := <-answered:
+		return a.done, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (q *Queue) storeAll(ctx context.Context, builds []NewBuild, h handover) ([]Submitted, error) {
+	done, err := q.backend.Submit(ctx, builds, time.Time{})
+	if err == nil && len(done) != len(builds) {
+		err = fmt.Errorf("the backend told what became of %d builds, of %d", len(done), len(builds))
+	}
+	h.end(q, builds, done, err)
+	if err == nil {
+		q.tell(submitted(done))
+	}
+	return done, err
 }
 
 // SubmitBy prepares builds as [Queue.Prepare] does, has insert store them, all or none, and returns their ids in the order of params.

@@ -52,7 +52,8 @@ type WorkerOptions struct {
 // labels and slots; what package worker does for machines elsewhere, it does here with a function.
 //
 // A worker's slot is free again when the outcome of its build is stored. What the process submits by [Queue.Submit] or [Queue.SubmitMany]
-// while a slot is free and nothing waits starts at once, often before the submit returns, unless it has an idempotency key.
+// while a slot is free and nothing waits starts at once, often before the submit returns: builds that any worker might have been given
+// at once, without an idempotency key.
 type Worker struct {
 	queue *Queue
 	name  string
@@ -104,8 +105,9 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 		loops.Go(func() { loop(background) })
 	}
 	w.queue.crew.join(s)
+	defer context.AfterFunc(ctx, func() { w.queue.crew.leave(s) })()
 	err = s.claimLoop(ctx, background)
-	w.queue.crew.leave(s)
+	w.queue.crew.leave(s) // from here on no slot is reserved
 	s.wakes.Stop()
 	s.drain(background)
 	stop()
@@ -131,12 +133,13 @@ type shift struct {
 	mu       sync.Mutex
 	jobs     map[AttemptID]*Job // from their claim until their outcome is stored
 	claiming int                // slots that a claim under way may fill
-	reserved map[ID]bool        // builds that are being submitted, for each of which a slot is kept
-	unsure   time.Time          // until when a claim, or a start at a submit, may turn out to have been made whose answer was lost
-	sated    bool               // the last claim left nothing behind: what comes since is told of, or found by a poll
-	stopped  error              // why every handler must stop; nil while they may go on
-	ended    []*Job             // those whose outcome is to be stored
-	beaten   time.Time          // when the last beat that succeeded was begun
+	reserved map[*reservation]struct{}
+	unsure   time.Time // until when a claim, or a start at a submit, may turn out to have been made whose answer was lost
+	sated    bool      // the last claim left nothing behind: what comes since is told of, or found by a poll
+	refused  bool      // a build did not start in the slot that was kept for it, and none is kept until the next claim
+	stopped  error     // why every handler must stop; nil while they may go on
+	ended    []*Job    // those whose outcome is to be stored
+	beaten   time.Time // when the last beat that succeeded was begun
 	replaced bool
 
 	logging bell // a log has much to store, or its job waits for that
@@ -147,7 +150,7 @@ type shift struct {
 // begin opens the session.
 func (w *Worker) begin(ctx context.Context, handler Handler) (*shift, error) {
 	s := &shift{
-		Worker: w, handler: handler, base: context.WithoutCancel(ctx), jobs: make(map[AttemptID]*Job), reserved: make(map[ID]bool),
+		Worker: w, handler: handler, base: context.WithoutCancel(ctx), jobs: make(map[AttemptID]*Job), reserved: make(map[*reservation]struct{}),
 		beaten:  time.Now(),
 		logging: newBell(), ending: newBell(), over: newBell(),
 	}
@@ -246,7 +249,7 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 			return 0, err
 		}
 	}
-	slots := s.beginClaim()
+	begun, slots := time.Now(), s.beginClaim()
 	if slots < 1 {
 		return 0, nil
 	}
@@ -256,9 +259,9 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 	if err != nil {
 		s.unsure = time.Now().Add(lateCommit)
 	}
-	s.claiming = 0
+	s.claiming, s.refused = 0, false
 	for i, o := range offers {
-		jobs[i] = s.start(o.Claimed)
+		jobs[i] = s.start(o.Claimed, begun)
 	}
 	s.sated = err == nil && len(offers) < slots
 	again := err == nil && !s.sated && s.free() > 0 // of slots that have become free meanwhile too
@@ -288,13 +291,13 @@ func (s *shift) beginClaim() int {
 	return slots
 }
 
-// start begins a job, for a handler that the caller runs. The caller holds s.mu.
-func (s *shift) start(c Claimed) *Job {
+// start begins a job that was asked for at a time, for a handler that the caller runs. The caller holds s.mu.
+func (s *shift) start(c Claimed, asked time.Time) *Job {
 	job := newJob(s, c)
 	s.jobs[c.AttemptID] = job
 	switch {
-	case !s.lives():
-		job.stop(ErrStaleLease) // the answer came too late
+	case !s.lives(), elapsed(asked) >= s.queue.opts.ControllerTTL:
+		job.stop(ErrStaleLease) // the answer came so late that others may have the build
 	case s.stopped != nil:
 		job.stop(s.stopped)
 	}
@@ -317,7 +320,7 @@ func (s *shift) disown(ctx context.Context) error {
 	var unknown []Completion
 	s.mu.Lock()
 	for _, l := range leases {
-		if l.Session == s.session && s.jobs[l.AttemptID] == nil && !s.reserved[l.Build] {
+		if l.Session == s.session && s.jobs[l.AttemptID] == nil && !s.awaits(l.Build) {
 			unknown = append(unknown, Completion{
 				AttemptID: l.AttemptID, Session: s.session, Outcome: Lost, Reason: "the answer to its claim or submit was lost", LogPartial: true,
 			})

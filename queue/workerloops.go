@@ -45,6 +45,9 @@ func (s *shift) beat(ctx context.Context) error {
 	if slices.Contains(beat.Ended, s.session) {
 		s.replace()
 	}
+	if s.isUnsure() {
+		s.wakes.Ring() // it looks before it claims
+	}
 	return s.reconcile(ctx)
 }
 

@@ -242,7 +242,7 @@ func everyStatement(t *testing.T, db *testenv.Database, b *pgqueue.Backend) []op
 			builds := make([]queue.NewBuild, 3)
 			for i := range builds {
 				builds[i] = queue.NewBuild{ID: queue.NewID(), Project: "p", Pool: "p" + strconv.Itoa(2+i), RunTimeout: 1, MaxAttempts: 1}
-				builds[i].Slot = queue.Slot{Session: queue.SessionID(direct), Floor: queue.NoFloor}
+				builds[i].Slot = queue.Slot{Session: queue.SessionID(direct), Floor: int64(i-1) << 40} // one is above all that is queued
 			}
 			_, err := b.Submit(ctx, builds, now)
 			return err
