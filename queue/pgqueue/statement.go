@@ -8,7 +8,8 @@ import (
 
 // statements are the backend's SQL for its schema. Each field is expanded once from the constant of the same name.
 type statements struct {
-	gates, submitOne, submitOneKeyed  statement
+	gates, submitOne, submitOneRare   statement
+	submitOneKeyed                    statement
 	submitPlain, submitKeyed, known   statement
 	submitSlots                       statement
 	count                             string
@@ -47,7 +48,7 @@ func expand(names sqlqueue.Names) statements {
 	}
 	both := func(sql string) statement { return bothForms(x(sql)) }
 	return statements{
-		gates: both(gatesSQL), submitOne: both(submitOne("")), submitOneKeyed: both(submitOne(ifNew)),
+		gates: both(gatesSQL), submitOne: both(submitOnePlain()), submitOneRare: both(submitOneRare("")), submitOneKeyed: both(submitOneRare(ifNew)),
 		submitPlain: both(submitPlain()), submitKeyed: both(submitKeyed()), known: both(knownSQL), count: x(countSQL),
 		submitSlots: both(submitSlots()),
 		probe:       x(probeSQL), probeFar: x(probeFarSQL), claim: x(claimSQL), claimSole: x(claimSoleSQL),

@@ -13,46 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
 )
-
-// submitOneSQL inserts a build. It finds out by itself what gateSQL tells for several, and decides as newRow.place does: one statement is
-// what most submits are made of. Its last argument bounds the wait for whoever is inserting the same id or key; it is null in a caller's
-// transaction, which would go on with that limit.
-const submitOneSQL = `
-WITH added AS (
-	INSERT INTO {schema}build (id, project, pool, labels, class_id, state, rank, spec, source_digest, source_size, run_timeout,
-		queue_timeout, max_attempts, backoff_base, backoff_max, retry_failed, priority, limit_key, idem_key, idem_hash, metadata, retry_of,
-		created_at, scheduled_at, not_before, expires_at)
-	SELECT $2, $3, $4, $5, coalesce(n.class_id, CASE WHEN n.gated OR n.later THEN 0 END),
-		CASE WHEN n.class_id IS NULL OR n.gated OR n.later THEN {held} ELSE {queued} END,
-		(extract(epoch FROM n.begin) * 1000000)::bigint - $15::bigint * {step}, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-		$17, $18, $19, $20, n.now, CASE WHEN n.later THEN n.begin END, CASE WHEN n.later THEN n.begin END,
-		n.begin + $10::bigint * interval '1 microsecond'
-	FROM (
-		SELECT t.now, greatest(t.now, $21::timestamptz) AS begin, coalesce($21::timestamptz > t.now, false) AS later, c.id AS class_id,
-			$16::text <> '' OR EXISTS (SELECT FROM {schema}pool p WHERE p.name = $4 AND p.fair)
-				OR EXISTS (SELECT FROM {schema}project p WHERE p.name = $3 AND p.paused) AS gated
-		FROM (SELECT {now} AS now, CASE WHEN $22::text IS NOT NULL THEN set_config('lock_timeout', $22, true) END) t
-		LEFT JOIN {schema}class c ON c.pool = $4 AND c.labels = $5
-		OFFSET 0) n{new}
-	RETURNING class_id, state, rank, class_id > 0 AND not_before IS NOT NULL AS later
-), counted AS (
-	INSERT INTO {schema}stat_delta (project, day, submitted) SELECT $3, ({now} AT TIME ZONE 'UTC')::date, 1 FROM added
-)
-SELECT coalesce(class_id, 0), state, rank, coalesce(later, false) FROM added`
-
-// Where a key may be known already, what is new is what nobody has.
-const ifNew = `
-	ON CONFLICT (project, idem_key) WHERE idem_key IS NOT NULL DO NOTHING`
-
-// submitOne returns submitOneSQL with ifNew, or nothing, in its place.
-func submitOne(onConflict string) string {
-	return fill(submitOneSQL, map[string]string{"new": onConflict})
-}
 
 // fill puts parts in their places in a statement, nothing in those that are left, and what a step of priority is worth.
 func fill(sql string, parts map[string]string) string {
@@ -62,42 +25,6 @@ func fill(sql string, parts map[string]string) string {
 		sql = strings.ReplaceAll(sql, "{"+name+"}", parts[name])
 	}
 	return strings.ReplaceAll(sql, "{step}", strconv.FormatInt(queue.PriorityStep.Microseconds(), 10))
-}
-
-// oneColumns returns the arguments of submitOneSQL but for the last, in forms that every driver takes.
-func oneColumns(n *queue.NewBuild, now time.Time) []any {
-	var digest, hash []byte
-	var size, queueTimeout *int64
-	if n.Source != nil {
-		digest, size = n.Source.Digest[:], &n.Source.Size
-	}
-	if n.QueueTimeout > 0 {
-		queueTimeout = new(n.QueueTimeout.Microseconds())
-	}
-	if n.IdempotencyKey != "" {
-		hash = n.IdempotencyHash[:]
-	}
-	return []any{
-		present(now), uuid(n.ID), n.Project, n.Pool, n.Labels.String(), orNull(n.Spec), digest, size, n.RunTimeout.Microseconds(),
-		queueTimeout, n.MaxAttempts, n.Backoff.Base.Microseconds(), n.Backoff.Max.Microseconds(), n.RetryFailed, n.Priority,
-		n.ConcurrencyKey, nonEmpty(n.IdempotencyKey), hash, nonEmpty(sqlqueue.FormatMetadata(n.Metadata)),
-		pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()},
-		present(n.NotBefore),
-	}
-}
-
-func orNull(b []byte) []byte {
-	if len(b) == 0 {
-		return nil
-	}
-	return b
-}
-
-func nonEmpty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // submitManySQL inserts builds, after one look at the gates of all of them, and returns those as gatesSQL does, from which Go tells what
@@ -202,34 +129,10 @@ func (b *Backend) submit(ctx context.Context, on runner, builds []queue.NewBuild
 	case anyKey(builds):
 		return b.submitKeys(ctx, on, builds, now)
 	case len(builds) == 1:
-		return b.submitOne(ctx, on, b.sql.submitOne, &builds[0], now)
+		return b.submitOne(ctx, on, &builds[0], now)
 	default:
 		return b.submitPlain(ctx, on, builds, now)
 	}
-}
-
-// submitOne inserts a build. It returns nothing if the build has a key that is known.
-func (b *Backend) submitOne(
-	ctx context.Context, on runner, sql statement, n *queue.NewBuild, now time.Time,
-) (done []queue.Submitted, err error) {
-	err = on.run(ctx, sql, append(oneColumns(n, now), on.limit(ctx)), func(scan scanner) error {
-		s := queue.Submitted{ID: n.ID}
-		var class queue.ClassID
-		var state sqlqueue.State
-		var later bool
-		err := scan(&class, (*int16)(&state), &s.Rank, &later)
-		if state == sqlqueue.Queued {
-			s.Class = class
-		} else {
-			s.Waiting = !later
-		}
-		done = append(done, s)
-		return err
-	})
-	if err != nil {
-		return nil, taken(err)
-	}
-	return done, nil
 }
 
 // submitPlain inserts builds without keys.
@@ -279,7 +182,7 @@ func (b *Backend) insertNew(
 	ctx context.Context, on runner, builds []queue.NewBuild, now time.Time, placed map[queue.ID]queue.Submitted,
 ) error {
 	if len(builds) == 1 {
-		done, err := b.submitOne(ctx, on, b.sql.submitOneKeyed, &builds[0], now)
+		done, err := b.submitOne(ctx, on, &builds[0], now)
 		for _, s := range done {
 			placed[s.ID] = s
 		}
