@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect"
+	"github.com/uptrace/bun/schema"
 
 	"github.com/slipway-build/slipway/queue"
 )
@@ -82,14 +83,21 @@ func (r *Reader) ahead(ctx context.Context, row *waitRow) (n int, err error) {
 	query := bun.SafeQuery("SELECT 1 FROM ? WHERE b.state = ? AND ? AND ? ORDER BY b.class_id, b.rank, b.id LIMIT ?",
 		r.from("build_queued"), Queued, r.first("b.class_id", row.ClassID), before, queue.MaxCount)
 	if row.State == Held {
-		query = bun.SafeQuery(`
-SELECT 1 FROM ? AS c CROSS JOIN ?
-WHERE c.pool = ? AND b.state = ? AND b.class_id > 0 AND b.not_before IS NULL
-	AND b.pool = c.pool AND b.project = ? AND b.limit_key = ? AND b.class_id = c.id AND ? LIMIT ?`,
-			r.names.Table("class"), r.from("build_gated"), row.Pool, Held, row.Project, row.LimitKey, before, queue.MaxCount)
+		query = r.inLane(row, before)
 	}
 	err = r.db.NewRaw("SELECT count(*) FROM (?) AS a", query).Scan(ctx, &n)
 	return n, err
+}
+
+// inLane finds the held builds of a lane that meet a condition, class by class. PostgreSQL would else think of a walk over the whole lane.
+func (r *Reader) inLane(row *waitRow, condition schema.QueryWithArgs) schema.QueryWithArgs {
+	builds := bun.SafeQuery(`b.state = ? AND b.class_id > 0 AND b.not_before IS NULL
+	AND b.pool = c.pool AND b.project = ? AND b.limit_key = ? AND b.class_id = c.id AND ?`, Held, row.Project, row.LimitKey, condition)
+	sql := "SELECT 1 FROM ?0 AS c CROSS JOIN LATERAL (SELECT 1 FROM ?1 WHERE ?2 OFFSET 0) AS b WHERE c.pool = ?3 LIMIT ?4"
+	if r.db.Dialect().Name() == dialect.SQLite {
+		sql = "SELECT 1 FROM ?0 AS c CROSS JOIN ?1 WHERE ?2 AND c.pool = ?3 LIMIT ?4"
+	}
+	return bun.SafeQuery(sql, r.names.Table("class"), r.from("build_gated"), builds, row.Pool, queue.MaxCount)
 }
 
 // settings reads what is set for the build's pool, project and concurrency key. What was never set has no row.

@@ -51,7 +51,7 @@ WITH RECURSIVE step AS (
 	(SELECT b.pool, b.project, b.limit_key, b.class_id, 1 AS n
 	FROM {schema}build b
 	WHERE b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL AND (b.pool, b.project, b.limit_key) > ($2::text, $3::text, $4::text)
-	ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1)
+	ORDER BY b.not_before, b.pool, b.project, b.limit_key, b.class_id LIMIT 1)
 	UNION ALL
 	SELECT z.pool, z.project, z.limit_key, z.class_id,
 		s.n + CASE WHEN z.pool = s.pool AND z.project = s.project AND z.limit_key = s.limit_key THEN 0 ELSE 1 END
@@ -60,7 +60,7 @@ WITH RECURSIVE step AS (
 		FROM {schema}build b
 		WHERE b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL
 			AND (b.pool, b.project, b.limit_key, b.class_id) > (s.pool, s.project, s.limit_key, s.class_id)
-		ORDER BY b.pool, b.project, b.limit_key, b.class_id LIMIT 1) z
+		ORDER BY b.not_before, b.pool, b.project, b.limit_key, b.class_id LIMIT 1) z
 	WHERE s.n <= $5::int
 ), place AS MATERIALIZED (
 	SELECT p.name, p.fair, p.paused FROM (SELECT DISTINCT s.pool FROM step s) k JOIN {schema}pool p ON p.name = k.pool
@@ -207,7 +207,7 @@ WITH RECURSIVE step AS (
 					SELECT b.id, b.rank FROM {schema}build b
 					WHERE b.state = {held} AND b.class_id > 0 AND b.not_before IS NULL
 						AND b.pool = l.pool AND b.project = l.project AND b.limit_key = o.limit_key AND b.class_id = o.class_id
-					ORDER BY b.rank, b.id LIMIT 512) w
+					ORDER BY b.not_before, b.rank, b.id LIMIT 512) w
 				LIMIT least(l.room, o.key_room, l.glance)) x) y
 		WHERE y.place <= y.key_room
 		ORDER BY y.rank, y.id LIMIT l.room) z

@@ -12,11 +12,19 @@ import (
 // lasts holds for a held build b that need not expire: one whose time in the queue is over is not queued, even if it could not be ended.
 const lasts = `(b.expires_at IS NULL OR b.expires_at > {now})`
 
-// unclassed are the first builds whose class is not known, of which there is none yet.
+// withoutClass and withClassZero are the first builds b whose class is not known: those that are queued when it is, and those that have to be
+// admitted then, or wait for their time. That a column is null does not tell the planner that it changes nothing about the order; so the
+// order names it.
+const (
+	withoutClass  = `b.state = {held} AND b.class_id IS NULL AND ` + lasts + ` ORDER BY b.class_id, b.rank, b.id LIMIT 512`
+	withClassZero = `b.state = {held} AND b.class_id = 0 AND ` + lasts + ` ORDER BY b.rank, b.id LIMIT 512`
+)
+
+// unclassed are those of which there is no class yet.
 const unclassed = `(
-	SELECT z.pool, z.labels FROM (
-		SELECT b.pool, b.labels FROM {schema}build b WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
-		ORDER BY b.rank, b.id LIMIT 512) z
+	SELECT y.pool, y.labels FROM (SELECT b.pool, b.labels FROM {schema}build b WHERE ` + withoutClass + `) y
+	UNION ALL
+	SELECT z.pool, z.labels FROM (SELECT b.pool, b.labels FROM {schema}build b WHERE ` + withClassZero + `) z
 	LIMIT $2) u
 WHERE NOT EXISTS (SELECT FROM {schema}class c WHERE c.pool = u.pool AND c.labels = u.labels OFFSET 0)`
 
@@ -38,12 +46,9 @@ const gated = `(b.limit_key <> ''
 // all if the planner knows of few.
 const classifySQL = `
 WITH picked AS MATERIALIZED (
-	SELECT z.place, z.class_id FROM (
-		SELECT b.ctid AS place, c.id AS class_id
-		FROM {schema}build b
-		CROSS JOIN LATERAL (SELECT c.id FROM {schema}class c WHERE c.pool = b.pool AND c.labels = b.labels OFFSET 0) c
-		WHERE b.state = {held} AND (b.class_id IS NULL OR b.class_id = 0) AND ` + lasts + `
-		ORDER BY b.rank, b.id LIMIT 512 FOR NO KEY UPDATE OF b SKIP LOCKED) z
+	SELECT y.place, y.class_id FROM (` + classed + withoutClass + ` FOR NO KEY UPDATE OF b SKIP LOCKED) y
+	UNION ALL
+	SELECT z.place, z.class_id FROM (` + classed + withClassZero + ` FOR NO KEY UPDATE OF b SKIP LOCKED) z
 	LIMIT $2
 )
 UPDATE {schema}build b SET
@@ -53,6 +58,12 @@ UPDATE {schema}build b SET
 FROM picked p
 WHERE b.ctid = p.place
 RETURNING b.class_id, b.rank, b.state = {queued}`
+
+const classed = `
+		SELECT b.ctid AS place, c.id AS class_id
+		FROM {schema}build b
+		CROSS JOIN LATERAL (SELECT c.id FROM {schema}class c WHERE c.pool = b.pool AND c.labels = b.labels OFFSET 0) c
+		WHERE `
 
 // dueSQL leaves builds of unknown classes to classifySQL. What was ranked by the virtual time of a fair pool has its own rank again, by which
 // it is admitted anew.

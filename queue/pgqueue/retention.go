@@ -69,12 +69,14 @@ SELECT count(*) FROM gone`
 // retireBytes bounds how many bytes of logs are deleted at once, and with it how long that takes. A longer log goes alone.
 const retireBytes = 16 << 20
 
-// retireSQL deletes builds with all rows that belong to them. Whoever is about to archive a log has locked its head, or is waited for.
+// retireSQL deletes builds with all rows that belong to them, those first that still have an idempotency key: they are found apart. Whoever is about to archive a log has locked its head, or is waited for.
 const retireSQL = `
 WITH due AS MATERIALIZED (
-	SELECT z.id, z.project, z.finished_at FROM (
+	SELECT z.id, z.project, z.finished_at
+	FROM (VALUES (true), (false)) AS k(keyed) CROSS JOIN LATERAL (
 		SELECT b.id, b.project, b.finished_at FROM {schema}build b
-		WHERE b.finished_at IS NOT NULL AND b.finished_at <= {now} - $3::bigint * interval '1 microsecond'
+		WHERE (b.idem_key IS NOT NULL) = k.keyed AND b.finished_at IS NOT NULL
+			AND b.finished_at <= {now} - $3::bigint * interval '1 microsecond'
 			AND NOT EXISTS (SELECT FROM {schema}log_head h WHERE h.build_id = b.id AND h.archiving_until > {now} OFFSET 0)
 		ORDER BY b.finished_at LIMIT 512 FOR UPDATE SKIP LOCKED) z
 	LIMIT $2

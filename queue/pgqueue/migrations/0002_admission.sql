@@ -1,7 +1,8 @@
 -- min_compatible: 1, of new tables: 2
 --
 -- Programs that know version 1 only go on working where they did before. What they must not queue, because it has to be admitted or waits for its time, they
--- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one. What they
+-- do not see: it is held with a class, or with class 0 until its class is known, where they look for builds without one. (They want those by
+-- rank, as no index has them, and sort all there are.) What they
 -- would queue when its time has come, the trigger build_due keeps back. Pauses and fair pools they do not know: they claim what is queued
 -- of a paused pool or project, and what they submit to a fair pool, or find there without a class, is queued until Maintain holds it.
 
@@ -53,22 +54,27 @@ ALTER TABLE {schema}log_head
 	DROP CONSTRAINT log_head_length_check,
 	DROP CONSTRAINT log_head_check;
 
--- Each change of a build's state writes it into every index that has it then. What others have as well goes.
+-- Each change of a build's state writes it into every index that has it then, and each statement that inserts or updates opens all of them and
+-- compiles their predicates. What others have as well goes, and so does what others find in a place of its own.
 DROP INDEX {schema}build_project;
 DROP INDEX {schema}build_cancelling;
+DROP INDEX {schema}build_queued;
 DROP INDEX {schema}build_unclassed;
+DROP INDEX {schema}build_due;
 
--- What waits for its class: null if it is queued as soon as that is known, 0 if it must be admitted then, or waits for its time.
-CREATE INDEX build_unclassed ON {schema}build (rank, id) WHERE state = 0 AND (class_id IS NULL OR class_id = 0);
--- What waits to be admitted, by lanes. In a lane what can be admitted is found without a walk over classes that nobody serves.
-CREATE INDEX build_gated ON {schema}build (pool, project, limit_key, class_id, rank, id) WHERE state = 0 AND class_id > 0 AND not_before IS NULL;
+-- What is queued, in the order in which it is claimed. And what waits for its class: null if it is queued as soon as that is known, 0 if it must be
+-- admitted then, or waits for its time.
+CREATE INDEX build_queued ON {schema}build (state, class_id, rank, id) WHERE state < 2;
+-- What waits for its time, and, after all of that, what waits to be admitted, by lanes. In a lane what can be admitted is found without a walk over
+-- classes that nobody serves. What has a time but no class is here for programs of version 1.
+CREATE INDEX build_held ON {schema}build (not_before, pool, project, limit_key, class_id, rank, id)
+	WHERE state = 0 AND (class_id > 0 OR not_before IS NOT NULL);
 -- What uses up limits, and the windows of fair pools.
 CREATE INDEX build_limited ON {schema}build (project, limit_key, state, class_id) WHERE limit_key <> '' AND state BETWEEN 1 AND 4;
 CREATE INDEX build_admitted ON {schema}build (pool, project, rank) WHERE state = 1 AND admitted;
 CREATE UNIQUE INDEX build_idem_key ON {schema}build (project, idem_key) WHERE idem_key IS NOT NULL;
-CREATE INDEX build_idem_end ON {schema}build (finished_at) WHERE idem_key IS NOT NULL AND finished_at IS NOT NULL;
--- Lists and retention. A build enters these once, at its end.
-CREATE INDEX build_finished_at ON {schema}build (finished_at) WHERE finished_at IS NOT NULL;
+-- Lists and retention, that of keys too. A build enters these once, at its end.
+CREATE INDEX build_finished_at ON {schema}build ((idem_key IS NOT NULL), finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX build_end ON {schema}build (state, id) WHERE finished_at IS NOT NULL;
 CREATE INDEX build_project_end ON {schema}build (project, state, id) WHERE finished_at IS NOT NULL;
 -- What a worker had. Whatever it has is found by its session.
