@@ -116,7 +116,9 @@ func rareColumns(n *queue.NewBuild) []any {
 	}
 	return []any{
 		digest, size, queueTimeout, n.RetryFailed, n.Priority, n.ConcurrencyKey, nonEmpty(n.IdempotencyKey), hash,
-		nonEmpty(sqlqueue.FormatMetadata(n.Metadata)), pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()}, present(n.NotBefore),
+		nonEmpty(sqlqueue.FormatMetadata(n.Metadata)),
+		pgtype.UUID{Bytes: n.RetryOf, Valid: !n.RetryOf.IsZero()},
+		present(n.NotBefore),
 	}
 }
 
