@@ -591,15 +591,19 @@ func TestHandOverLateCommit(t *testing.T) {
 	})
 }
 
-// Where slots are kept for nothing, as in a fair pool, none is kept until the next claim.
+// Where slots are kept for nothing, as of a paused project, none is kept until the next claim.
 func TestHandOverIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, q := newDesk(t, quiet(nil))
-		if err := q.ChangePool(t.Context(), queue.DefaultPool, queue.PoolChange{Fair: new(true)}); err != nil {
-			t.Fatal(err)
+		pause := func(paused bool) {
+			if err := q.ChangeProject(t.Context(), "p", queue.ProjectChange{Paused: &paused}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		var slots int
 		_ = work(t, q, &queue.WorkerOptions{Slots: 100, Poll: 10 * time.Hour}, func(context.Context, *queue.Job) error { return nil }, func() {
+			idle()
+			pause(true)
 			idle()
 			d.on(func(builds []queue.NewBuild) {
 				if builds[0].Slot.Session != 0 {
@@ -610,11 +614,16 @@ func TestHandOverIsRefused(t *testing.T) {
 			for range 10 {
 				ids = append(ids, submit(t, q, nil))
 			}
-			if slots == 0 || slots > 5 { // each claim that is made meanwhile allows another
-				t.Errorf("%d of 10 submits kept a slot, want one or a few", slots)
+			if slots != 1 {
+				t.Errorf("%d of 10 submits kept a slot, want 1", slots)
 			}
+			pause(false)
 			for _, id := range ids {
 				settle(t, q, id, queue.Succeeded)
+			}
+			submit(t, q, nil)
+			if slots != 2 {
+				t.Errorf("%d submits kept a slot, want one more after a claim", slots)
 			}
 		})
 	})
