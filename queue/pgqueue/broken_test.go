@@ -102,7 +102,11 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 	for name, v := range variants {
 		t.Run(name, func(t *testing.T) {
 			const suite = "TestBrokenVariantsAreCaught/"
+			// Some are caught by chance: goroutines have to meet. So there are a few tries.
 			out := runSuite(t, name, v.caught, v.spared)
+			for try := 1; try < 5 && !strings.Contains(out, "--- FAIL: "); try++ {
+				out = runSuite(t, name, v.caught, v.spared)
+			}
 			if !strings.Contains(out, "--- FAIL: "+suite+v.caught+" ") {
 				t.Errorf("%s did not notice:\n%s", v.caught, out)
 			}

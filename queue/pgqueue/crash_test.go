@@ -252,7 +252,11 @@ func (c *controller) worker(session queue.SessionID) string {
 
 // work accepts a build, holds it for a while and finishes it.
 func (c *controller) work(session queue.SessionID, id queue.AttemptID) {
-	err := c.insist("Accept", func() error { return c.queue.Accept(c.ctx, session, id, queue.Digest{1}) })
+	// An offer that the crash has undone may be made again, with the same epoch and to the same session, while its first accept still insists.
+	// By the token that a worker makes for each, one of them starts.
+	random := queue.NewID()
+	token := queue.Digest(append(random[:], random[:]...))
+	err := c.insist("Accept", func() error { return c.queue.Accept(c.ctx, session, id, token) })
 	if err != nil {
 		return // the offer had run out
 	}
