@@ -105,19 +105,25 @@ func (f *fronts) end(l *look, classes []ClassID, seen []Front, n int) {
 	if l.void || len(classes) == 0 {
 		return
 	}
-	if len(f.known) == 0 {
+	if len(f.known) == 0 || l.begun.Before(f.since) {
 		f.since = l.begun
 	}
+	fresh := make(map[ClassID]*front, len(classes))
 	for _, class := range classes {
-		f.known[class] = &front{all: true, look: l.number}
+		if known := f.known[class]; known == nil || known.look < l.number {
+			fresh[class] = &front{all: true, look: l.number}
+		}
 	}
 	for _, s := range seen {
-		f.known[s.Class].ranks, f.known[s.Class].all = slices.Clone(s.Ranks), len(s.Ranks) < n
-	}
-	for _, class := range classes {
-		if rank, ok := l.lowered[class]; ok {
-			f.known[class].lower(rank)
+		if front := fresh[s.Class]; front != nil {
+			front.ranks, front.all = slices.Clone(s.Ranks), len(s.Ranks) < n
 		}
+	}
+	for class, front := range fresh {
+		if rank, ok := l.lowered[class]; ok {
+			front.lower(rank)
+		}
+		f.known[class] = front
 	}
 }
 
@@ -175,7 +181,8 @@ func (f *fronts) took(asked []Demand, got []Claimed) {
 	}
 }
 
-// drop drops builds with these ranks, and all with ranks below them.
+// drop drops builds with these ranks, and all with ranks below them. Those that nobody took may still be there, for somebody else: after
+// that no more is known than that something may be left.
 func (f *front) drop(ranks []int64) {
 	last := slices.Max(ranks)
 	var same int
@@ -187,6 +194,9 @@ func (f *front) drop(ranks []int64) {
 	below, _ := slices.BinarySearch(f.ranks, last)
 	for same > 0 && below < len(f.ranks) && f.ranks[below] == last {
 		below, same = below+1, same-1
+	}
+	if !slices.Equal(f.ranks[:below], slices.Sorted(slices.Values(ranks))) {
+		f.all = false
 	}
 	f.ranks = f.ranks[below:]
 }

@@ -113,10 +113,9 @@ func (b *Backend) Probe(ctx context.Context, reaches []queue.Reach, max int) ([]
 	for _, r := range reaches {
 		if c := b.byID(r.Class); c != nil && !c.pool.Paused {
 			f := queue.Front{Class: r.Class}
-			for _, bd := range c.from(r.Floor) {
-				if len(f.Ranks) < max {
-					f.Ranks = append(f.Ranks, bd.rank)
-				}
+			found := c.from(r.Floor)
+			for _, bd := range found[:min(len(found), max)] {
+				f.Ranks = append(f.Ranks, bd.rank)
 			}
 			if len(f.Ranks) > 0 {
 				fronts = append(fronts, f)
