@@ -7,6 +7,7 @@ import (
 
 // maintain is Maintain as a chore.
 func (q *Queue) maintain(ctx context.Context) (bool, error) {
+	begun := time.Now()
 	done, err := q.Maintain(ctx)
 	if done.Requeued+done.Lost+done.TimedOut+done.Canceled > 0 {
 		q.opts.Logger.Warn("attempts ended without their worker's report", "requeued", done.Requeued, "lost", done.Lost,
@@ -15,7 +16,16 @@ func (q *Queue) maintain(ctx context.Context) (bool, error) {
 	if done.Deleted > 0 {
 		q.bells.archive.ring() // their logs may be there
 	}
+	if err == nil && done.More && !done.urgent() {
+		sleep(ctx, time.Since(begun))
+	}
 	return done.More, err
+}
+
+// urgent reports whether anybody may wait for what a call of Maintain has left, going by what it did. What is only deleted takes half of
+// a connection at most: whoever claims builds meanwhile has the other half of what the database can do.
+func (m *Maintained) urgent() bool {
+	return m.Interned+m.Queued+m.Expired+m.Released+m.TimedOut+m.Canceled+m.Requeued+m.Lost > 0
 }
 
 // admitLimit bounds how many lanes one call of Admit looks at, and how many builds it moves.

@@ -3,7 +3,9 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -34,5 +36,45 @@ func TestMaintainErrorWithCounts(t *testing.T) {
 	}
 	if !wakes.Next(t.Context()) {
 		t.Error("nobody was woken for the build that is queued")
+	}
+}
+
+// A laborious backend takes a time for each Maintain, and reports the same of each: that it has done something, and that there is more.
+type laborious struct {
+	queue.Backend
+	takes  time.Duration
+	done   queue.Maintained
+	rounds atomic.Int64
+}
+
+func (l *laborious) Maintain(ctx context.Context, _ queue.Rules, _ time.Time) (queue.Maintained, error) {
+	l.rounds.Add(1)
+	select {
+	case <-time.After(l.takes):
+		return l.done, nil
+	case <-ctx.Done():
+		return queue.Maintained{}, ctx.Err()
+	}
+}
+
+// What is deleted has time, and leaves the database to others half of it; what somebody may wait for goes on at once.
+func TestMaintainRestsFromDeleting(t *testing.T) {
+	for what, c := range map[string]struct {
+		done queue.Maintained
+		want int64
+	}{
+		"deleted":            {queue.Maintained{Deleted: 512, More: true}, 50},
+		"deleted and queued": {queue.Maintained{Deleted: 512, Queued: 1, More: true}, 100},
+		"expired":            {queue.Maintained{Expired: 512, More: true}, 100},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &laborious{Backend: memqueue.New(), takes: 10 * time.Millisecond, done: c.done}
+			stop := keepGoing(t, queue.New(b, nil))
+			<-time.After(time.Second - time.Millisecond)
+			stop()
+			if got := b.rounds.Load(); got != c.want {
+				t.Errorf("%s: %d rounds in a second, want %d", what, got, c.want)
+			}
+		})
 	}
 }
