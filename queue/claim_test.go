@@ -401,36 +401,58 @@ func TestClaimLearnsClasses(t *testing.T) {
 func TestClaimByManyAtOnce(t *testing.T) {
 	f := newFleet(t, memqueue.New(), nil)
 	f.submit(300, queue.Params{})
-	var mu sync.Mutex
-	seen := make(map[queue.ID]int)
-	var wg sync.WaitGroup
+	var given tally
 	for i := range 8 {
-		s := f.session(fmt.Sprintf("worker-%d", i), nil)
-		wg.Go(func() {
-			for {
-				offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 3}})
-				if err != nil {
-					t.Error(err)
-				}
-				if len(offers) == 0 {
-					return
-				}
-				mu.Lock()
-				for _, o := range offers {
-					seen[o.Build]++
-				}
-				mu.Unlock()
-			}
-		})
+		given.claimAll(f, f.session(fmt.Sprintf("worker-%d", i), nil), 3)
 	}
-	wg.Wait()
-	for id, n := range seen {
-		if n != 1 {
-			t.Errorf("build %v was given %d times", id, n)
+	given.want(t, 300)
+}
+
+// A tally counts how often each build is given to somebody.
+type tally struct {
+	claiming sync.WaitGroup
+	mu       sync.Mutex
+	given    map[queue.ID]int
+}
+
+// claimAll has a session claim beside others until nothing is left.
+func (c *tally) claimAll(f *fleet, s queue.SessionID, slots int) {
+	c.claiming.Go(func() {
+		for {
+			offers, err := f.Claim(f.t.Context(), []queue.Idle{{Session: s, Slots: slots}})
+			if err != nil {
+				f.t.Error(err)
+			}
+			if len(offers) == 0 {
+				return
+			}
+			c.add(offers)
+		}
+	})
+}
+
+func (c *tally) add(offers []queue.Offer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.given == nil {
+		c.given = make(map[queue.ID]int)
+	}
+	for _, o := range offers {
+		c.given[o.Build]++
+	}
+}
+
+// want waits for all who claim, and checks that they were given so many builds, each once.
+func (c *tally) want(t *testing.T, n int) {
+	t.Helper()
+	c.claiming.Wait()
+	for id, times := range c.given {
+		if times != 1 {
+			t.Errorf("build %v was given %d times", id, times)
 		}
 	}
-	if len(seen) != 300 {
-		t.Errorf("%d builds were given, want 300", len(seen))
+	if len(c.given) != n {
+		t.Errorf("%d builds were given, want %d", len(c.given), n)
 	}
 }
 

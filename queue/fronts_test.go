@@ -258,36 +258,10 @@ func TestClaimOfManyClassesByManyAtOnce(t *testing.T) {
 	for i := range 400 {
 		here.submit(1, queue.Params{Pool: pools[i%4]})
 	}
-	var mu sync.Mutex
-	seen := make(map[queue.ID]int)
-	var wg sync.WaitGroup
+	var given tally
 	for i := range 8 {
 		f := []*fleet{here, there}[i%2]
-		s := f.session(fmt.Sprintf("worker-%d", i), nil, pools...)
-		wg.Go(func() {
-			for {
-				offers, err := f.Claim(t.Context(), []queue.Idle{{Session: s, Slots: 1 + i/2}})
-				if err != nil {
-					t.Error(err)
-				}
-				if len(offers) == 0 {
-					return
-				}
-				mu.Lock()
-				for _, o := range offers {
-					seen[o.Build]++
-				}
-				mu.Unlock()
-			}
-		})
+		given.claimAll(f, f.session(fmt.Sprintf("worker-%d", i), nil, pools...), 1+i/2)
 	}
-	wg.Wait()
-	for id, n := range seen {
-		if n != 1 {
-			t.Errorf("build %v was given %d times", id, n)
-		}
-	}
-	if len(seen) != 400 {
-		t.Errorf("%d builds were given, want 400", len(seen))
-	}
+	given.want(t, 400)
 }

@@ -147,32 +147,41 @@ func (s *shift) awaits(build ID) bool {
 // free frees the slot again: the build did not start.
 func (r *reservation) free() {
 	s := r.shift
-	defer s.handlers.Done()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.reserved, r)
-	if !s.sated {
-		s.wakes.Ring()
-	}
+	r.release(func() {
+		if !s.sated {
+			s.wakes.Ring()
+		}
+	})
 }
 
 // refuse frees the slot: something kept the build back that a claim would not have given it either. The next ones would not start as well.
 func (r *reservation) refuse() {
-	r.shift.mu.Lock()
-	r.shift.refused = true
-	r.shift.mu.Unlock()
-	r.free()
+	s := r.shift
+	r.release(func() {
+		s.refused = true
+		if !s.sated {
+			s.wakes.Ring()
+		}
+	})
 }
 
 // lose frees the slot, but it may turn out that the build has started.
 func (r *reservation) lose() {
 	s := r.shift
+	r.release(func() {
+		s.doubt()
+		s.wakes.Ring()
+	})
+}
+
+// release gives the slot back, with the shift locked for what goes with that.
+func (r *reservation) release(also func()) {
+	s := r.shift
 	defer s.handlers.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.reserved, r)
-	s.unsure = time.Now().Add(lateCommit)
-	s.wakes.Ring()
+	also()
 }
 
 // start starts the handler of the build, which has started in the slot.

@@ -235,9 +235,12 @@ func (s *shift) isReplaced() bool {
 	return s.replaced
 }
 
-// lateCommit is how long a claim whose answer was lost is looked out for: a server may still be at its commit when nobody waits for it any
-// more, and what such a claim was given nobody runs.
+// lateCommit is how long a change whose answer was lost is looked out for, a claim or a submit that hands over: a server may still be at its
+// commit when nobody waits for it any more, and what it has given nobody runs.
 const lateCommit = time.Minute
+
+// doubt notes that an answer was lost. The caller holds s.mu.
+func (s *shift) doubt() { s.unsure = time.Now().Add(lateCommit) }
 
 // claim claims once for all free slots and starts the handlers of what it got.
 func (s *shift) claim(ctx context.Context) (int, error) {
@@ -257,7 +260,7 @@ func (s *shift) claim(ctx context.Context) (int, error) {
 	jobs := make([]*Job, len(offers))
 	s.mu.Lock()
 	if err != nil {
-		s.unsure = time.Now().Add(lateCommit)
+		s.doubt()
 	}
 	s.claiming, s.refused = 0, false
 	for i, o := range offers {
