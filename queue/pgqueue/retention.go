@@ -69,6 +69,10 @@ SELECT count(*) FROM gone`
 // retireBytes bounds how many bytes of logs are deleted at once, and with it how long that takes. A longer log goes alone.
 const retireBytes = 16 << 20
 
+// retireMost is how many builds are deleted at once. The fewer, the less a claim waits for them, on a processor or behind their log at a
+// commit: with 512 the p99 of claims was 4 times that of before, with 64 twice.
+const retireMost = 64
+
 // retireSQL deletes builds with all rows that belong to them, those first that still have an idempotency key: they are found apart. Whoever is about to archive a log has locked its head, or is waited for.
 const retireSQL = `
 WITH due AS MATERIALIZED (
@@ -124,13 +128,13 @@ func (r *round) retire(ctx context.Context) error {
 	rows, err := collect(ctx, r.Backend, func(c pgx.CollectableRow) (x row, err error) {
 		err = c.Scan(&x.deleted, &x.due)
 		return x, err
-	}, r.sql.retire, present(r.now), r.Limit, r.Retention.Microseconds(), retireBytes)
+	}, r.sql.retire, present(r.now), min(r.Limit, retireMost), r.Retention.Microseconds(), retireBytes)
 	if err != nil {
 		return err
 	}
 	done := rows[0]
 	r.count(&r.done.Deleted, done.deleted)
-	r.done.More = r.done.More || 0 < done.deleted && done.deleted < done.due
+	r.done.More = r.done.More || 0 < done.deleted && (done.deleted < done.due || done.due == retireMost)
 	return nil
 }
 
