@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/slipway-build/slipway/auth"
@@ -33,7 +34,7 @@ func Example() {
 	check(backend.Migrate(ctx))
 	q := queue.New(backend, nil)
 
-	// The release and its build are stored together, or neither is.
+	// The release and its build are stored together, or neither is. The form of a spec is its executor's: here that of procexec.
 	tx := must(db.BeginTx(ctx, nil))
 	must(tx.ExecContext(ctx, "CREATE TABLE release (tag TEXT)"))
 	must(tx.ExecContext(ctx, "INSERT INTO release (tag) VALUES ('v1.2.0')"))
@@ -41,6 +42,7 @@ func Example() {
 		Project: "web", Labels: queue.Labels{"os": "linux"}, Spec: []byte(`{"command": ["make", "dist"]}`),
 	}))
 	check(tx.Commit())
+	q.Wake() // what Submit does by itself where the transaction is its own
 
 	// Agents connect to the hub with worker keys, from wherever they are.
 	keyring := must(sqlauth.NewSQLite(db, nil))
@@ -48,12 +50,21 @@ func Example() {
 	keys := must(auth.New(keyring, nil))
 	store := storage.New(must(filestore.New(filepath.Join(dir, "blobs"), nil)), nil)
 	hub := must(worker.NewHub(q, storeblobs.New(store), keyauth.New(keys), nil))
-	go hub.Run(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { check(hub.Run(ctx)) })
 	mux := http.NewServeMux()
-	mux.Handle("/v1/worker/", hub) // beside your own routes
+	mux.Handle("/v1/worker/", hub) // beside your own routes, for http.ListenAndServe
+	_, secret, err := keys.Create(ctx, auth.NewKey{
+		Name: "the first builder", Role: auth.Worker, Worker: "builder-1", Pools: []string{"default"},
+	})
+	check(err)
+	_ = secret.Reveal() // what "agent -name builder-1" is given; it is stored nowhere
 
 	build := must(q.Get(ctx, "web", ids[0]))
 	fmt.Println(build.State, build.Labels)
+
+	stop() // connections end, and builds go on until another hub takes over
+	running.Wait()
 	// Output: pending os=linux
 }
 

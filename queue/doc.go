@@ -111,7 +111,7 @@
 // [Backend] is six roles of a few methods each; their comments are the contract. A backend makes changes of state, atomically, and
 // nothing else: arguments come checked, errors are wrapped by the Queue, policy comes as arguments. Most methods are one conditional
 // change of some rows, of which those that no longer fit are left out. Package memqueue is short and shows what each must do; package
-// queuetest has a suite that every backend, and every decorator of one, must pass.
+// queuetest has a suite that every backend, and every decorator of one, must pass; docs/backends.md is a guide to both.
 //
 // # Testing
 //

@@ -77,7 +77,8 @@ type AgentOptions struct {
 	// KeepWorkspace leaves the directories of attempts, logs among them, where they are, also at the next start. Default: they
 	// are removed when the attempt was reported.
 	KeepWorkspace bool
-	// ReconnectMin and ReconnectMax bound the random pause before a reconnect, which is doubled from one failure to the next.
+	// ReconnectMin bounds the random pause before the first reconnect. The bound is doubled from one failure to the next, up to
+	// ReconnectMax; where the controller asks to come back slowly the pause is from ReconnectMax to twice that.
 	// Defaults: 500 ms and 30 s.
 	ReconnectMin time.Duration
 	ReconnectMax time.Duration
