@@ -17,7 +17,7 @@ func (q *Queue) maintain(ctx context.Context) (bool, error) {
 		q.bells.archive.ring() // their logs may be there
 	}
 	if err == nil && done.More && !done.urgent() {
-		sleep(ctx, time.Since(begun))
+		sleep(ctx, min(time.Since(begun), time.Second))
 	}
 	return done.More, err
 }
