@@ -146,12 +146,7 @@ func (s *shift) awaits(build ID) bool {
 
 // free frees the slot again: the build did not start.
 func (r *reservation) free() {
-	s := r.shift
-	r.release(func() {
-		if !s.sated {
-			s.wakes.Ring()
-		}
-	})
+	r.release(r.shift.again)
 }
 
 // refuse frees the slot: something kept the build back that a claim would not have given it either. The next ones would not start as well.
@@ -159,10 +154,15 @@ func (r *reservation) refuse() {
 	s := r.shift
 	r.release(func() {
 		s.refused = true
-		if !s.sated {
-			s.wakes.Ring()
-		}
+		s.again()
 	})
+}
+
+// again has a slot that is free again claimed for, unless nothing was left. The caller holds s.mu.
+func (s *shift) again() {
+	if !s.sated {
+		s.wakes.Ring()
+	}
 }
 
 // lose frees the slot, but it may turn out that the build has started.
