@@ -21,7 +21,7 @@
 //	-nice N               SLIPWAY_WORKER_NICE         how far the builds' priority is below the agent's, -1 for not at all; default 5
 //	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them
 //	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  the first pause before a reconnect is at random up to this; default 500ms
-//	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  later ones are, up to this; default 30s
+//	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  that bound is doubled from one failure to the next, up to this; default 30s
 //	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the first signal; default 1m
 //	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
 //	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info

@@ -78,7 +78,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.IntVar(&s.nice, "nice", 5, "how far the builds' priority is below the agent's, 1 to 19, or -1 for not at all")
 	f.BoolVar(&o.KeepWorkspace, "keep-workspace", false, "leave the directories of builds where they are")
 	f.DurationVar(&o.ReconnectMin, "reconnect-min", 0, "the first pause before a reconnect is at random up to this `TIME` (default 500ms)")
-	f.DurationVar(&o.ReconnectMax, "reconnect-max", 0, "later pauses are at random up to twice the one before and this `TIME` (default 30s)")
+	f.DurationVar(&o.ReconnectMax, "reconnect-max", 0, "that bound is doubled from one failure to the next, up to this `TIME` (default 30s)")
 	f.DurationVar(&o.StopTimeout, "stop-timeout", 0, "`TIME` to stop and report builds after the first signal (default 1m)")
 	f.StringVar(&s.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "`LEVEL` of the log: debug, info, warn or error")
