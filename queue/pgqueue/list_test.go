@@ -147,7 +147,7 @@ func checkList(t *testing.T, f queue.Filter, plans []string) {
 }
 
 // TestLinesCostNothing writes a log of ten million lines, in requests of 64 KiB. What a request reads and changes does not depend on how
-// much is there.
+// much is there: the log is 2,500 pages in the end, and the margin is what versions of rows that a snapshot elsewhere keeps may cost.
 func TestLinesCostNothing(t *testing.T) {
 	const lines, size = 10_000_000, 64 << 10
 	s := newStage(t)
@@ -173,7 +173,7 @@ func TestLinesCostNothing(t *testing.T) {
 		if request == 5 { // when what is kept of the tables' files in memory is there
 			first = read
 		}
-		if length != (request+1)*size || len(statements) != 2 || request > 5 && read > 2*first {
+		if length != (request+1)*size || len(statements) != 2 || request > 5 && read > first+100 {
 			t.Fatalf("request %d: %d bytes are stored; %d statements read %d pages, the first few %d", request, length, len(statements), read, first)
 		}
 	}
