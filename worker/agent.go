@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/slipway-build/slipway/internal/redact"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker/wire"
 )
@@ -32,7 +33,7 @@ var (
 // string(s) is the text itself.
 type Secret string
 
-const redacted = "[redacted]"
+const redacted = redact.Marker
 
 // String implements [fmt.Stringer].
 func (Secret) String() string { return redacted }

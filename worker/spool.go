@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/slipway-build/slipway/internal/redact"
 	"github.com/slipway-build/slipway/queue"
 )
 
@@ -22,7 +22,7 @@ type spool struct {
 	grown  func() // called after each write
 
 	mu     sync.Mutex
-	hidden *redactor // what no reader may see; nil if there is nothing of the kind
+	hidden *redact.Redactor // takes out what no reader may see; nil if there is nothing of the kind
 	length int64
 	sum    hash.Hash
 	cut    string // why bytes are missing; empty if none are
@@ -39,14 +39,14 @@ func newSpool(path string, most int64, grown func()) (*spool, error) {
 	return &spool{file: file, max: most, marker: marker, grown: grown, sum: sha256.New()}, nil
 }
 
-// hide has a secret replaced wherever it is written. It is called before the first write.
-func (s *spool) hide(secret string) { s.hidden = newRedactor(secret, s.write) }
+// hide has secrets replaced wherever they are written, in the place of those of the call before. It is called before the first write.
+func (s *spool) hide(secrets ...string) { s.hidden = redact.New(secrets, s.write) }
 
 // Write implements [io.Writer]. It always takes all of p.
 func (s *spool) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	if s.hidden != nil {
-		s.hidden.write(p)
+		_, _ = s.hidden.Write(p)
 	} else {
 		s.write(p)
 	}
@@ -89,7 +89,7 @@ func (s *spool) add(p []byte) {
 func (s *spool) close() {
 	s.mu.Lock()
 	if s.hidden != nil {
-		s.hidden.flush()
+		s.hidden.Flush()
 	}
 	s.closed = true
 	s.mu.Unlock()
@@ -136,57 +136,4 @@ func (s *spool) read(p []byte, offset int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// A redactor replaces a secret in a stream, however the stream is cut into writes. What may be the beginning of the secret is kept back
-// until more has come. It uses a constant amount of memory.
-type redactor struct {
-	secret []byte
-	emit   func([]byte) // takes what may be seen; keeps nothing of it
-	buf    []byte       // begins with what was kept back, which is shorter than the secret
-}
-
-// redactorPiece is how many bytes of a write are looked at together.
-const redactorPiece = 32 << 10
-
-// newRedactor returns a redactor of a secret that is not empty.
-func newRedactor(secret string, emit func([]byte)) *redactor {
-	return &redactor{secret: []byte(secret), emit: emit, buf: make([]byte, 0, redactorPiece+len(secret))}
-}
-
-func (r *redactor) write(p []byte) {
-	for len(p) > 0 {
-		n := min(len(p), redactorPiece)
-		r.buf = append(r.buf, p[:n]...)
-		p = p[n:]
-		r.pass()
-	}
-}
-
-// pass emits all that can be judged.
-func (r *redactor) pass() {
-	rest := r.buf
-	for i := bytes.Index(rest, r.secret); i >= 0; i = bytes.Index(rest, r.secret) {
-		r.put(rest[:i])
-		r.put([]byte(redacted))
-		rest = rest[i+len(r.secret):]
-	}
-	kept := min(len(rest), len(r.secret)-1)
-	for !bytes.HasPrefix(r.secret, rest[len(rest)-kept:]) {
-		kept--
-	}
-	r.put(rest[:len(rest)-kept])
-	r.buf = append(r.buf[:0], rest[len(rest)-kept:]...)
-}
-
-// flush emits what was kept back: nothing more will come.
-func (r *redactor) flush() {
-	r.put(r.buf)
-	r.buf = r.buf[:0]
-}
-
-func (r *redactor) put(p []byte) {
-	if len(p) > 0 {
-		r.emit(p)
-	}
 }
