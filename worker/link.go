@@ -52,7 +52,7 @@ func (a *Agent) connect(ctx context.Context, base *url.URL) (lasted bool, err er
 	target.Scheme = "ws" + target.Scheme[len("http"):]
 	header := http.Header{"Authorization": {"Bearer " + string(a.opts.Credential)}}
 	conn, err := ws.Dial(ctx, target.String(), header, a.opts.TLS, &ws.Options{
-		Subprotocols:     []string{wire.Subprotocol},
+		Subprotocols:     wire.Subprotocols(),
 		MaxMessage:       wire.MaxMessage,
 		ReadTimeout:      a.opts.ReadTimeout,
 		WriteTimeout:     a.opts.WriteTimeout,
@@ -254,6 +254,12 @@ func (l *link) act(ctx context.Context, m wire.Message) {
 	case *wire.Drain:
 		l.log.Info("asked to drain", "reason", string(m.Reason))
 		l.agent.drain()
+	case *wire.Pause:
+		l.log.Info("the controller offers nothing for a while", "reason", string(m.Reason))
+	case *wire.Resume:
+		l.log.Info("the controller offers builds again", "reason", string(m.Reason))
+	case *wire.Bye:
+		l.log.Info("the controller is about to close the connection", "reason", string(m.Reason))
 	}
 }
 

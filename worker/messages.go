@@ -29,12 +29,17 @@ func (s *session) receive(ctx context.Context, data []byte) error {
 	case *wire.Finished:
 		return s.later(m.Ref, m, func(ctx context.Context) { s.finished(ctx, m) })
 	case *wire.Drain:
+		s.log.Info("worker drains", "reason", string(m.Reason))
 		s.set(&s.draining, true)
 	case *wire.Pause:
+		s.log.Info("worker pauses", "reason", string(m.Reason))
 		s.set(&s.paused, true)
 	case *wire.Resume:
+		s.log.Info("worker resumes", "reason", string(m.Reason))
 		s.set(&s.paused, false)
 		s.hub.claims.Ring()
+	case *wire.Bye:
+		s.log.Info("worker leaves", "reason", string(m.Reason))
 	case *wire.StateReport:
 		s.log.Debug("worker reports", "build", m.Build, "epoch", m.Epoch, "phase", m.Phase)
 	case *wire.Error:

@@ -30,9 +30,19 @@ type Problem struct {
 	Code   string `json:"code"`
 	// Detail says what to do, if there is more to say than the title.
 	Detail string `json:"detail,omitempty"`
+	// Supported are the versions of the worker protocol that a controller speaks, by the names of their subprotocols, the highest
+	// first, where it refused a handshake.
+	Supported []string `json:"supported,omitempty"`
 	// RequestID is what the service's log has for this request.
 	RequestID string `json:"request_id,omitempty"`
 }
+
+// Codes of handshakes that were refused: because the two sides have no version in common, which no other attempt changes, or because the
+// request was no handshake when it arrived, as happens behind a proxy that knows no WebSocket.
+const (
+	codeVersion   = "unsupported_version"
+	codeHandshake = "handshake"
+)
 
 // problems is the only place where errors meet statuses and codes.
 var problems = []struct {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestHandshakes(t *testing.T) {
 	}{
 		"no credential":         {url: c.server.URL, subprotocol: wire.Subprotocol, status: 401, code: "unauthorized"},
 		"wrong credential":      {url: c.server.URL, credential: "x", subprotocol: wire.Subprotocol, status: 401, code: "unauthorized"},
-		"wrong subprotocol":     {url: c.server.URL, credential: secret + "_a", subprotocol: "other.v9", status: 426, code: "handshake"},
+		"wrong subprotocol":     {url: c.server.URL, credential: secret + "_a", subprotocol: "slipway.worker.v9", status: 426, code: "unsupported_version"},
 		"hub does not run":      {url: stopped.server.URL, credential: secret + "_a", subprotocol: wire.Subprotocol, status: 503, code: "unavailable"},
 		"cannot be looked up":   {url: trouble.URL, credential: secret + "_a", subprotocol: wire.Subprotocol, status: 503, code: "unavailable"},
 		"no WebSocket at all":   {url: c.server.URL, credential: secret + "_a", status: 426, code: "handshake"},
@@ -75,6 +76,9 @@ func TestHandshakes(t *testing.T) {
 			problem := worker.ReadProblem(answer)
 			if problem.Status != test.status || problem.Code != test.code {
 				t.Errorf("answer %d, code %q; want %d, %q", problem.Status, problem.Code, test.status, test.code)
+			}
+			if told := slices.Equal(problem.Supported, wire.Subprotocols()); told != (test.status == http.StatusUpgradeRequired) {
+				t.Errorf("answer %d names the versions %q", problem.Status, problem.Supported)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -58,7 +59,12 @@ func retryRule(err error) wire.Retry {
 		return wire.RetryBackoff
 	}
 	switch refused.Status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusUpgradeRequired:
+	case http.StatusUpgradeRequired:
+		if refusedAs(refused).Code == codeHandshake {
+			return wire.RetrySlow // what was sent as a handshake did not arrive as one
+		}
+		return wire.RetryNever
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return wire.RetryNever
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return wire.RetryBackoff
@@ -76,8 +82,22 @@ func refusal(err error) error {
 	if closed, ok := errors.AsType[*ws.CloseError](err); ok && wire.CloseCode(closed.Code) == wire.CloseVersion {
 		reason = ErrVersion
 	}
-	if refused, ok := errors.AsType[*ws.RefusedError](err); ok && refused.Status == http.StatusUpgradeRequired {
-		reason = ErrVersion
+	if refused, ok := errors.AsType[*ws.RefusedError](err); ok {
+		if refused.Status == http.StatusUpgradeRequired {
+			reason = ErrVersion
+		}
+		if p := refusedAs(refused); p.Title != "" {
+			err = fmt.Errorf("%w: %.300q", err, p.Error())
+		}
 	}
 	return fmt.Errorf("worker: the controller refused this agent: %w: %w", reason, err)
+}
+
+// refusedAs returns the problem with which a controller refused a handshake; it is empty if the answer is none, or is cut off.
+func refusedAs(refused *ws.RefusedError) *Problem {
+	p := &Problem{}
+	if json.Unmarshal(refused.Body, p) != nil {
+		return &Problem{}
+	}
+	return p
 }

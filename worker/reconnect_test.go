@@ -28,6 +28,8 @@ func TestRetryRule(t *testing.T) {
 		{refused(401), wire.RetryNever, ErrUnauthorized},
 		{refused(403), wire.RetryNever, ErrUnauthorized},
 		{refused(426), wire.RetryNever, ErrVersion},
+		{&ws.RefusedError{Status: 426, Body: []byte(`{"title":"x","code":"unsupported_version"}`)}, wire.RetryNever, ErrVersion},
+		{&ws.RefusedError{Status: 426, Body: []byte(`{"title":"x","code":"handshake"}`)}, wire.RetrySlow, nil},
 		{refused(404), wire.RetrySlow, nil},
 		{refused(429), wire.RetrySlow, nil},
 		{refused(503), wire.RetryBackoff, nil},

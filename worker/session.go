@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer h.sessions.Done()
 	conn, err := ws.Accept(w, r, &ws.Options{
-		Subprotocols: []string{wire.Subprotocol},
+		Subprotocols: wire.Subprotocols(),
 		MaxMessage:   wire.MaxMessage,
 		ReadTimeout:  h.opts.ReadTimeout,
 		WriteTimeout: h.opts.WriteTimeout,
@@ -108,10 +109,15 @@ func notAccepted(err error) error {
 	if !ok {
 		return errGone
 	}
-	return &Problem{
+	problem := &Problem{
 		Type: "about:blank", Title: "The connection was not accepted: " + refusal.Reason + ".", Status: refusal.Status,
-		Code: "handshake", Detail: "This controller speaks " + wire.Subprotocol + " over WebSocket.",
+		Code: codeHandshake, Detail: "This controller speaks " + strings.Join(wire.Subprotocols(), ", ") + " over WebSocket.",
+		Supported: wire.Subprotocols(),
 	}
+	if errors.Is(err, ws.ErrSubprotocol) {
+		problem.Code = codeVersion
+	}
+	return problem
 }
 
 // serve runs the connection to its end. Whatever happens in it stays in it.

@@ -89,7 +89,7 @@ func negotiate(r *http.Request, speaks []string) (string, *UpgradeError) {
 			return name, nil
 		}
 	}
-	return "", &UpgradeError{http.StatusUpgradeRequired, "no subprotocol in common"}
+	return "", &UpgradeError{http.StatusUpgradeRequired, noSubprotocol}
 }
 
 // sameHost reports whether r comes from no origin or from its own host.

@@ -22,7 +22,8 @@ var (
 	ErrBacklog = errors.New("ws: too many control messages wait")
 	// ErrTooBig says that the peer sent a message of more than [Options.MaxMessage] bytes.
 	ErrTooBig = errors.New("ws: message too big")
-	// ErrSubprotocol says that the server that was dialed chose none of the subprotocols it was offered.
+	// ErrSubprotocol says that the server that was dialed chose none of the subprotocols it was offered, or that a request to be accepted
+	// names none of those that are spoken.
 	ErrSubprotocol = errors.New("ws: no subprotocol in common")
 )
 
@@ -64,6 +65,14 @@ type UpgradeError struct {
 
 // Error implements error.
 func (e *UpgradeError) Error() string { return "ws: not accepted: " + e.Reason }
+
+// Is reports whether target is [ErrSubprotocol] and the two sides speak no subprotocol in common.
+func (e *UpgradeError) Is(target error) bool {
+	return target == ErrSubprotocol && e.Reason == noSubprotocol
+}
+
+// noSubprotocol is the reason of a request that names none of the subprotocols that are spoken.
+const noSubprotocol = "no subprotocol in common"
 
 // A RefusedError is the answer of a server that did not accept the handshake.
 type RefusedError struct {

@@ -5,6 +5,10 @@ import "time"
 // Subprotocol is the name of this version in the WebSocket handshake (Sec-WebSocket-Protocol).
 const Subprotocol = "slipway.worker.v1"
 
+// Subprotocols returns the names of all versions that this package speaks, the highest first. Of those that a worker names in its
+// handshake the controller picks the highest that it speaks too.
+func Subprotocols() []string { return []string{Subprotocol} }
+
 // Limits of version 1. No side sends more, and both refuse more.
 const (
 	// MaxMessage is the largest control message, in bytes of JSON.
