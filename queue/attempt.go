@@ -178,6 +178,7 @@ func (q *Queue) AppendLog(ctx context.Context, chunk LogChunk) (LogLength, error
 	if err := stale(len(lengths), err); err != nil {
 		return LogLength{}, wrap("append log", chunk.Build, err)
 	}
+	q.tails.ring(lengths)
 	stored := lengths[0]
 	if stored.Length < chunk.Offset && !stored.Cut {
 		return stored, wrap("append log", chunk.Build, ErrGap)
@@ -210,6 +211,7 @@ func (q *Queue) AppendLogs(ctx context.Context, chunks []LogChunk) ([]LogLength,
 		seen[c.AttemptID] = true
 	}
 	lengths, err := q.backend.AppendLogs(ctx, chunks, q.logLimit(), time.Time{})
+	q.tails.ring(lengths)
 	return lengths, wrap("append log", ID{}, err)
 }
 

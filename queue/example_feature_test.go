@@ -254,6 +254,35 @@ func ExampleQueue_Watch() {
 	// canceled
 }
 
+// FollowLog shows what a build writes while it runs.
+func ExampleQueue_FollowLog() {
+	ctx, stop := context.WithCancel(context.Background())
+	q := queue.New(memqueue.New(), nil)
+	var running sync.WaitGroup
+	running.Go(func() {
+		check(queue.NewWorker(q, "worker", nil).Run(ctx, func(_ context.Context, job *queue.Job) error {
+			_, err := fmt.Fprintln(job.Log(), "compiling\nlinking")
+			return err
+		}))
+	})
+	id, err := q.Submit(ctx, queue.Params{Project: "site"})
+	check(err)
+
+	for page, err := range q.FollowLog(ctx, "site", queue.AttemptID{Build: id}, 0) {
+		check(err)
+		fmt.Printf("%s", page.Data)
+		if page.Closed {
+			fmt.Println("the attempt has ended after", page.Length, "bytes")
+		}
+	}
+	stop()
+	running.Wait()
+	// Output:
+	// compiling
+	// linking
+	// the attempt has ended after 18 bytes
+}
+
 // A retry is a new build, which names the one that it repeats.
 func ExampleQueue_Retry() {
 	ctx := context.Background()
