@@ -114,10 +114,7 @@ func (h *Hub) putArtifact(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if r.ContentLength < 0 {
-		return &Problem{
-			Type: "about:blank", Title: "The length of the content must be declared.", Status: http.StatusLengthRequired,
-			Code: "length_required", Detail: "Send a Content-Length.",
-		}
+		return errNoLength
 	}
 	if r.ContentLength > h.opts.MaxArtifact {
 		return ErrBlobTooLarge
@@ -146,6 +143,12 @@ func (h *Hub) putArtifact(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// errNoLength answers an upload of unknown length.
+var errNoLength = &Problem{
+	Type: "about:blank", Title: "The length of the content must be declared.", Status: http.StatusLengthRequired,
+	Code: "length_required", Detail: "Send a Content-Length.",
 }
 
 // maxJSON is the largest JSON body of a request, in bytes.

@@ -1,5 +1,6 @@
 // Package wire is the Go form of Slipway's worker protocol, version 1: what a controller (C) and a worker (W) say to each
-// other over one WebSocket connection, and nothing of how they act on it.
+// other over one WebSocket connection, and nothing of how they act on it. That is in docs/protocol.md, from which workers in other languages
+// are written.
 //
 // Text frames hold one [Message] each, as a JSON object: {"t":"offer","d":{…}}. Binary frames hold log bytes, see [LogFrame].
 //
