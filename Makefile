@@ -8,8 +8,8 @@ export GOFLAGS := -mod=readonly -buildvcs=false
 TOOL := go tool -modfile=$(CURDIR)/internal/tools/go.mod
 LINT := $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yml
 
-# The library, its examples, and what measures it.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard examples/go.mod internal/compare/go.mod))
+# The library, its examples, what measures it, and strangers that speak its protocol.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard examples/go.mod internal/compare/go.mod internal/interop/go.mod))
 
 # pgxmock compiles only with an older pgx: docs/design/0006-pgxmock.md.
 PGXMOCK := -modfile=$(CURDIR)/internal/testenv/pgxmock.mod -tags=pgxmock
@@ -21,7 +21,7 @@ COUNT ?= 6
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help deps test check demo bench compare fuzz pgxmock-mod fmt \
+.PHONY: help deps test check demo bench compare interop fuzz pgxmock-mod fmt \
 	lint lint-format lint-vet lint-fix lint-golangci lint-house lint-pgxmock
 
 help: ## list the targets
@@ -60,6 +60,11 @@ bench: deps ## measure: BENCH=regexp COUNT=6; the figures go to benchstat
 compare: deps ## measure against River: ARGS="-quick"; the figures go to standard output
 	@cd internal/compare && go build -o $(CURDIR)/tmp/compare . && \
 		exec $(CURDIR)/tmp/compare -commit "$$(git describe --always --dirty)" $(ARGS)
+
+interop: ## hand builds to workers on coder/websocket and on npm's ws: needs node
+	@cd internal/interop && go test -race ./...
+	@cd internal/interop/node && npm ci --silent
+	@cd internal/interop && go run . node node/worker.mjs
 
 fuzz: ## fuzz every target for FUZZTIME=30s each
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
