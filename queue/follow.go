@@ -7,8 +7,7 @@ import (
 )
 
 // FollowLog yields the log of an attempt from an offset on, in order and without gaps, and what is added to it until the attempt ends,
-// whichever process adds it. With an epoch of zero it begins with the newest attempt, or waits for the first, and goes on with those
-// that follow, each from its beginning, until the build has ended.
+// whichever process adds it. An epoch of zero stands for the newest attempt or, as long as there is none, the first.
 //
 // Each page has data, but for the last of an attempt, which has none: Closed is set, and Cut if the log is not whole. The data is shared
 // and must not be changed. A build that ended without an attempt has no page. The sequence may be ranged over again, which begins anew.
@@ -20,14 +19,23 @@ import (
 // Errors: [ErrInvalid]; [ErrNotFound], also when the build is deleted meanwhile; that of ctx when it ends first. An error comes with a
 // zero page, and ends the sequence. A database that is away for a while after the first look is waited for.
 func (q *Queue) FollowLog(ctx context.Context, project string, id AttemptID, offset int64) iter.Seq2[LogPage, error] {
+	return q.follow(ctx, project, id, offset, false)
+}
+
+// FollowLogs is [Queue.FollowLog] for an attempt and all that come after it, each from its beginning, until the build has ended.
+func (q *Queue) FollowLogs(ctx context.Context, project string, id AttemptID, offset int64) iter.Seq2[LogPage, error] {
+	return q.follow(ctx, project, id, offset, true)
+}
+
+func (q *Queue) follow(ctx context.Context, project string, id AttemptID, offset int64, all bool) iter.Seq2[LogPage, error] {
 	return func(yield func(LogPage, error) bool) {
 		f := follower{queue: q, ctx: ctx, project: project, yield: yield}
 		var err error
 		switch {
 		case offset < 0 || id.Epoch < 0:
 			err = invalid("offset and epoch", "must not be negative")
-		case id.Epoch == 0:
-			err = f.build(id.Build, offset)
+		case id.Epoch == 0 || all:
+			err = f.build(id, offset, all)
 		default:
 			err = f.attempt(id, offset)
 		}
@@ -54,32 +62,40 @@ type follower struct {
 	ctx     context.Context
 	project string
 	yield   func(LogPage, error) bool
-	known   bool // the attempt was there when it was looked at
+	known   bool // the database has answered
 }
 
-// build follows the attempts of a build, the newest from an offset on.
-func (f *follower) build(id ID, offset int64) error {
-	var last int64
-	for b, err := range f.queue.Watch(f.ctx, f.project, id) {
+// build follows an attempt, or the newest, and those after it if all are wanted.
+func (f *follower) build(id AttemptID, offset int64, all bool) error {
+	next := id.Epoch
+	if next != 0 {
+		if _, err := f.read(id, offset, 1); err != nil { // there is no such attempt
+			return err
+		}
+	}
+	for b, err := range f.queue.Watch(f.ctx, f.project, id.Build) {
 		if err != nil {
 			return err
 		}
-		for { // attempts may follow each other unseen
-			page, err := f.read(AttemptID{Build: id}, 0, 1)
-			if errors.Is(err, ErrNotFound) {
-				break // not attempted yet, or deleted, which the watch will tell
+		attempts, err := f.attempts(id.Build)
+		if err != nil {
+			return err
+		}
+		switch n := len(attempts); {
+		case next != 0:
+		case n == 0:
+			next = 1 // whichever comes first, even if others follow unseen
+		default:
+			next = attempts[n-1].Epoch
+		}
+		for _, a := range attempts {
+			if a.Epoch < next {
+				continue
 			}
-			if err != nil {
+			if err := f.attempt(AttemptID{Build: id.Build, Epoch: a.Epoch}, offset); err != nil || !all {
 				return err
 			}
-			if page.Epoch <= last {
-				break
-			}
-			last = page.Epoch
-			if err := f.attempt(page.AttemptID, offset); err != nil {
-				return err
-			}
-			offset = 0
+			next, offset = a.Epoch+1, 0
 		}
 		if b.State.Terminal() {
 			return nil
@@ -156,15 +172,32 @@ func (f *follower) pass(page LogPage, offset int64) (int64, error) {
 // ends reports whether nothing will ever follow at offset.
 func (p *LogPage) ends(offset int64) bool { return p.Closed && offset >= p.Length }
 
-// read reads a page. It waits for a database that is away, unless it is the first.
-func (f *follower) read(id AttemptID, offset int64, most int) (LogPage, error) {
+// read reads a page.
+func (f *follower) read(id AttemptID, offset int64, most int) (page LogPage, err error) {
+	err = f.patiently(func() error {
+		page, err = f.queue.ReadLog(f.ctx, f.project, id, offset, most)
+		return err
+	})
+	return page, err
+}
+
+func (f *follower) attempts(id ID) (attempts []Attempt, err error) {
+	err = f.patiently(func() error {
+		attempts, err = f.queue.Attempts(f.ctx, f.project, id)
+		return err
+	})
+	return attempts, err
+}
+
+// patiently looks at the database. It waits for one that is away, unless it never answered.
+func (f *follower) patiently(look func() error) error {
 	backoff := pace{shortest: tailShortest, longest: tailLongest}
 	backoff.quicken()
 	for {
-		page, err := f.queue.ReadLog(f.ctx, f.project, id, offset, most)
+		err := look()
 		f.known = f.known || err == nil
 		if !f.known || !errors.Is(err, ErrUnavailable) || f.ctx.Err() != nil {
-			return page, err
+			return err
 		}
 		sleep(f.ctx, backoff.next())
 	}

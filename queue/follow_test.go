@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -69,12 +70,20 @@ type transcript struct {
 	err error
 }
 
-// follow writes down what is yielded, and reports pages that are not in order.
+// follow writes down what is yielded for an attempt, or, without an epoch, for all from the newest on.
 func (f *fleet) follow(ctx context.Context, id queue.AttemptID, offset int64) *transcript {
+	if id.Epoch == 0 {
+		return f.writeDown(f.FollowLogs(ctx, "project", id, offset), offset)
+	}
+	return f.writeDown(f.FollowLog(ctx, "project", id, offset), offset)
+}
+
+// writeDown writes down what is yielded, and reports pages that are not in order.
+func (f *fleet) writeDown(pages iter.Seq2[queue.LogPage, error], offset int64) *transcript {
 	var seen transcript
 	var epoch int64
 	closed := true
-	for page, err := range f.FollowLog(ctx, "project", id, offset) {
+	for page, err := range pages {
 		if err != nil {
 			seen.err = err
 			continue
@@ -149,14 +158,52 @@ func TestFollowLog(t *testing.T) {
 				t.Errorf("%s: saw %q, %v, want %q", name, got, got.err, want)
 			}
 		}
-		if again := here.follow(t.Context(), queue.AttemptID{Build: build}, 0); again.String() != "four<4 of 4, cut false>" {
+		last, whole := "four<4 of 4, cut false>", "three <14 of 14, cut false>four<4 of 4, cut false>"
+		newest := queue.AttemptID{Build: build}
+		if again := here.follow(t.Context(), newest, 0); again.String() != last {
 			t.Errorf("after the end: %q", again)
+		}
+		if again := here.writeDown(here.FollowLog(t.Context(), "project", newest, 0), 0); again.String() != last {
+			t.Errorf("the newest after the end: %q", again)
+		}
+		if again := here.writeDown(here.FollowLogs(t.Context(), "project", first, 8), 8); again.String() != whole {
+			t.Errorf("from the first on: %q", again)
 		}
 	})
 }
 
 // pause lets the time of a bubble pass.
 func pause(d time.Duration) { <-time.After(d) }
+
+// Whoever follows a build before its first attempt sees that, though the second has come when they look.
+func TestFollowLogOfTheFirstAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, memqueue.New(), nil)
+		build := f.submit(1, queue.Params{Backoff: queue.Backoff{Base: time.Nanosecond, Max: time.Nanosecond}})[0]
+		var one, all *transcript
+		var follows sync.WaitGroup
+		follows.Go(func() { one = f.writeDown(f.FollowLog(t.Context(), "project", queue.AttemptID{Build: build}, 0), 0) })
+		follows.Go(func() { all = f.follow(t.Context(), queue.AttemptID{Build: build}, 0) })
+		synctest.Wait()
+		other := newFleet(t, f.Backend(), &queue.Options{Avoid: time.Nanosecond}) // gives no hints
+		session := other.session("worker", nil)
+		for _, text := range []string{"first", "second"} {
+			id := other.attempt(session)
+			other.write(id, 0, text)
+			outcome := queue.Succeeded
+			if text == "first" {
+				outcome = queue.Lost
+			}
+			other.end(id, outcome)
+			pause(time.Microsecond)
+			other.maintain()
+		}
+		follows.Wait()
+		if one.String() != "first<5 of 5, cut false>" || all.String() != "first<5 of 5, cut false>second<6 of 6, cut false>" {
+			t.Errorf("saw %q, %q", one, all)
+		}
+	})
+}
 
 // However many follow a log, it is read once; and less often the longer nothing is added.
 func TestFollowLogReadsOnceForAll(t *testing.T) {
@@ -344,6 +391,10 @@ func TestFollowLogErrors(t *testing.T) {
 		f.maintain()
 		if seen := f.follow(t.Context(), id, 0); !errors.Is(seen.err, queue.ErrNotFound) {
 			t.Errorf("of a build that was deleted: %v", seen.err)
+		}
+		missing := queue.AttemptID{Build: f.submit(1, queue.Params{})[0], Epoch: 9}
+		if seen := f.writeDown(f.FollowLogs(t.Context(), "project", missing, 0), 0); !errors.Is(seen.err, queue.ErrNotFound) {
+			t.Errorf("from an attempt on that is not there: %v", seen.err)
 		}
 	})
 }
