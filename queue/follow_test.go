@@ -30,10 +30,15 @@ type stenographer struct {
 func (s *stenographer) ReadLog(ctx context.Context, project string, id queue.AttemptID, offset int64, max int) (queue.LogPage, error) {
 	s.reads.Add(1)
 	if err := s.err.Load(); err != nil {
+		if errors.Is(*err, errPanic) {
+			panic(*err)
+		}
 		return queue.LogPage{}, *err
 	}
 	return s.Backend.ReadLog(ctx, project, id, offset, max)
 }
+
+var errPanic = errors.New("out of paper")
 
 // attempt has a build claimed and accepted.
 func (f *fleet) attempt(session queue.SessionID) queue.AttemptID {
@@ -399,19 +404,21 @@ func TestFollowLogErrors(t *testing.T) {
 	})
 }
 
-// An error that nobody expects ends a follow, and is no sentinel.
+// An error that nobody expects ends a follow, and so does a panic, without ending the process.
 func TestFollowLogBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		backend := &stenographer{Backend: memqueue.New()}
-		f := newFleet(t, backend, nil)
-		f.submit(1, queue.Params{})
-		id := f.attempt(f.session("worker", nil))
-		breaking := time.AfterFunc(time.Minute, func() { backend.err.Store(new(io.ErrNoProgress)) })
-		defer breaking.Stop()
-		if seen := f.follow(t.Context(), id, 0); !errors.Is(seen.err, io.ErrNoProgress) {
-			t.Errorf("got %v", seen.err)
-		}
-	})
+	for _, broken := range []error{io.ErrNoProgress, errPanic} {
+		synctest.Test(t, func(t *testing.T) {
+			backend := &stenographer{Backend: memqueue.New()}
+			f := newFleet(t, backend, nil)
+			f.submit(1, queue.Params{})
+			id := f.attempt(f.session("worker", nil))
+			breaking := time.AfterFunc(time.Minute, func() { backend.err.Store(&broken) })
+			defer breaking.Stop()
+			if seen := f.follow(t.Context(), id, 0); seen.err == nil || !strings.Contains(seen.err.Error(), broken.Error()) {
+				t.Errorf("got %v", seen.err)
+			}
+		})
+	}
 }
 
 // A thousand who come and go, each in their own way, leave nothing behind.

@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -88,6 +90,11 @@ type tail struct {
 func (t *tail) keep(ctx context.Context, q *Queue) {
 	moved := q.watchers.join(t.id.Build)
 	defer q.watchers.leave(t.id.Build, moved)
+	defer func() {
+		if p := recover(); p != nil { // it would be nobody's request that fails, but the process
+			t.take(LogPage{}, fmt.Errorf("the backend panicked: %v\n%s", p, debug.Stack()))
+		}
+	}()
 	pace := pace{shortest: tailShortest, longest: tailLongest}
 	pace.quicken()
 	timer := time.NewTimer(tailLongest)

@@ -60,7 +60,6 @@ func (s *settings) define(f *flags) {
 	f.duration(&s.server.BodyTimeout, "body-timeout", 30*time.Second, "`TIME` that a request with a JSON body may take")
 	f.duration(&s.idleTimeout, "idle-timeout", 2*time.Minute, "`TIME` that a connection may wait for its next request")
 	f.duration(&s.server.StallTimeout, "stall-timeout", time.Minute, "`TIME` without progress that ends an upload or download")
-	f.duration(&s.server.LogPoll, "log-poll", 250*time.Millisecond, "`TIME` between looks at a log that a reader waits for")
 	f.duration(&s.server.MaxLogWait, "log-wait", 30*time.Second, "longest `TIME` that a reader of a log may wait")
 	f.duration(&s.server.ProbeEvery, "probe-every", time.Second, "`TIME` that an answer of /readyz is good for")
 	f.DurationVar(&s.drainDelay, f.listed("drain-delay"), 0, "`TIME` between not being ready and shutting down")

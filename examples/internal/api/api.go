@@ -148,6 +148,19 @@ type LimitPage struct {
 	NextCursor string  `json:"next_cursor,omitempty"`
 }
 
+// A LogPiece is a part of an attempt's log: the data of an event "log".
+type LogPiece struct {
+	Epoch  int64  `json:"epoch"`
+	Offset int64  `json:"offset"`
+	Data   []byte `json:"data"`
+	Cut    bool   `json:"cut,omitempty"`
+}
+
+// A LogEnd is the data of an event "end".
+type LogEnd struct {
+	State string `json:"state" doc:"State of the build."`
+}
+
 // Stats are the numbers of a project.
 type Stats struct {
 	Pending    int        `json:"pending"`

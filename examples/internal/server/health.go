@@ -51,7 +51,7 @@ type probes struct {
 // failing names the components that are not ready.
 func (s *Server) failing(ctx context.Context) []string {
 	select {
-	case <-s.draining:
+	case <-s.draining.ctx.Done():
 		return []string{"draining"}
 	default:
 	}

@@ -31,7 +31,7 @@ func (s *Server) readLog(w http.ResponseWriter, r *http.Request) error {
 		offset: c.query["offset"], limit: int(c.query["limit"]),
 	}
 	wait := min(time.Duration(c.query["wait_ms"])*time.Millisecond, s.opts.MaxLogWait)
-	page, err := reader.await(r.Context(), wait, s.opts.LogPoll, s.draining)
+	page, err := reader.await(r.Context(), wait, &s.draining)
 	if err != nil {
 		return err
 	}
@@ -59,36 +59,34 @@ type logReader struct {
 	limit   int
 }
 
-// await reads until there is something to tell, the wait is over, or stop is closed.
-func (l *logReader) await(ctx context.Context, wait, poll time.Duration, stop <-chan struct{}) (queue.LogPage, error) {
+// await reads until there is something to tell, or the wait is over, which [Server.Drain] may end.
+func (l *logReader) await(ctx context.Context, wait time.Duration, drained *drain) (queue.LogPage, error) {
 	first, err := l.read(ctx)
-	if err != nil || wait == 0 || l.news(first, first) {
+	if err != nil || wait == 0 || l.news(first) {
 		return first, err
 	}
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	ticks := time.NewTicker(poll)
-	defer ticks.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return queue.LogPage{}, ctx.Err()
-		case <-over.C:
-			return l.read(ctx)
-		case <-stop:
-			return l.read(ctx)
-		case <-ticks.C:
-			page, err := l.read(ctx)
-			if err != nil || l.news(first, page) {
-				return page, err
-			}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer drained.cut(cancel)()
+	follow := l.queue.FollowLogs
+	if l.id.Epoch != 0 {
+		follow = l.queue.FollowLog
+	}
+	for page, err := range follow(waiting, l.project, l.id, l.offset) {
+		if err != nil || page.Epoch != first.Epoch {
+			break
+		}
+		if n := len(page.Data); n > 0 {
+			page.Data = page.Data[:min(n, l.limit)]
+			return page, nil
 		}
 	}
+	return l.read(ctx)
 }
 
-// news reports whether a page is worth ending a wait that began with first. An offset beyond the end is one of another attempt.
-func (l *logReader) news(first, page queue.LogPage) bool {
-	return len(page.Data) > 0 || page.Closed || page.Epoch != first.Epoch || l.offset > page.Length
+// news reports whether a page is worth an answer at once. An offset beyond the end is one of another attempt.
+func (l *logReader) news(page queue.LogPage) bool {
+	return len(page.Data) > 0 || page.Closed || l.offset > page.Length
 }
 
 // read returns what is there. A build that has not been attempted has an empty log; without an epoch a log is closed only when its

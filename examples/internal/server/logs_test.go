@@ -75,7 +75,7 @@ func TestLogOfRetriedBuild(t *testing.T) {
 func (f *fixture) later(target string) <-chan *reply {
 	f.Helper()
 	replies := make(chan *reply, 1)
-	reads := f.queueBackend.reads.Load()
+	looks := f.queueBackend.looks.Load()
 	go func() {
 		r, err := f.try(viewer, "GET", target, nil)
 		if err != nil {
@@ -84,7 +84,7 @@ func (f *fixture) later(target string) <-chan *reply {
 		}
 		replies <- r
 	}()
-	f.eventually("the request waits", func() bool { return f.queueBackend.reads.Load() >= reads+2 })
+	f.eventually("the request waits", func() bool { return f.queueBackend.looks.Load() >= looks+3 })
 	return replies
 }
 
@@ -95,15 +95,18 @@ func TestLogWait(t *testing.T) {
 
 	waiting := f.later(target) // for the first attempt
 	id := f.start(build.ID)
-	f.wantLog(<-waiting, "", 1, 0, false)
+	f.appendLog(id, 0, "first")
+	f.wantLog(<-waiting, "first", 1, 5, false)
 
-	waiting = f.later(target + "&epoch=1") // for bytes
-	f.appendLog(id, 0, "bytes")
-	f.wantLog(<-waiting, "bytes", 1, 5, false)
+	waiting = f.later(target + "&epoch=1&offset=5&limit=2") // for bytes
+	f.appendLog(id, 5, "second")
+	f.wantLog(<-waiting, "se", 1, 11, false)
 
-	waiting = f.later(target + "&offset=5") // for the end
+	waiting = f.later(target + "&offset=11") // for the end of the build
+	ending := f.later(target + "&epoch=1&offset=11")
 	f.finish(id, queue.Failed)
-	f.wantLog(<-waiting, "", 1, 5, true)
+	f.wantLog(<-waiting, "", 1, 11, true)
+	f.wantLog(<-ending, "", 1, 11, true)
 }
 
 func TestLogWaitEndsByItself(t *testing.T) {
@@ -135,7 +138,7 @@ func TestLogWaitFreesEverything(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
 	const many = 100
-	reads := f.queueBackend.reads.Load()
+	looks := f.queueBackend.looks.Load()
 	for range many {
 		readers.Go(func() {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -150,7 +153,7 @@ func TestLogWaitFreesEverything(t *testing.T) {
 			}
 		})
 	}
-	f.eventually("all wait", func() bool { return f.queueBackend.reads.Load() >= reads+3*many })
+	f.eventually("all wait", func() bool { return f.queueBackend.looks.Load() >= looks+3*many })
 	leave()
 	readers.Wait()
 	f.client.CloseIdleConnections()

@@ -98,7 +98,9 @@ func stream(s *Server, pattern string, permission auth.Permission, handle func(h
 	} else if op.Method == http.MethodGet {
 		success.Content = bytes
 	}
-	op.Responses = map[string]*huma.Response{"2XX": success, "default": {Description: "Error"}}
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{"2XX": success, "default": {Description: "Error"}}
+	}
 	s.api.OpenAPI().AddOperation(&op)
 	s.add(Route{pattern, permission}, query, handle)
 }

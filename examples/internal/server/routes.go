@@ -48,6 +48,13 @@ func (s *Server) register() {
 		OperationID: "readLog", Summary: "Read a piece of a build's log",
 		Description: "The headers Slipway-Log-Epoch, -Offset, -Length, -Cut and -Closed tell what the piece is of.",
 	})
+	stream(s, "GET /v1/builds/{id}/log/events", auth.Read, s.streamLog, eventQuery, huma.Operation{
+		OperationID: "streamLog", Summary: "Follow a build's log as server-sent events",
+		Description: "An event \"log\" has a piece of the log as JSON (epoch, offset, data in base64; cut at the end of a log that is not whole), " +
+			"the event \"end\" the state of the build. The id of an event is the byte offset of what follows, with @ and the epoch if the request " +
+			"names none. A stream that broke goes on where the header Last-Event-ID says, on any controller.",
+		Responses: eventResponses,
+	})
 	operation(s, "GET /v1/builds/{id}/artifacts", auth.Read, s.listArtifacts, huma.Operation{
 		OperationID: "listArtifacts", Summary: "List the artifacts of an attempt",
 	})

@@ -59,7 +59,8 @@ func TestRouteList(t *testing.T) {
 		"manage: GET /v1/projects/{name}/limits", "manage: POST /v1/keys", "manage: PUT /v1/pools/{name}", "manage: PUT /v1/projects/{name}",
 		"manage: PUT /v1/projects/{name}/limits",
 		"read: GET /v1/builds", "read: GET /v1/builds/{id}", "read: GET /v1/builds/{id}/artifacts",
-		"read: GET /v1/builds/{id}/artifacts/{name...}", "read: GET /v1/builds/{id}/explain", "read: GET /v1/builds/{id}/log", "read: GET /v1/stats",
+		"read: GET /v1/builds/{id}/artifacts/{name...}", "read: GET /v1/builds/{id}/explain", "read: GET /v1/builds/{id}/log",
+		"read: GET /v1/builds/{id}/log/events", "read: GET /v1/stats",
 		"submit: HEAD /v1/sources/{sha256}", "submit: POST /v1/builds", "submit: POST /v1/builds/{id}/retry", "submit: PUT /v1/sources/{sha256}",
 	}
 	if !slices.Equal(got, want) {

@@ -1,10 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -31,10 +32,12 @@ type Options struct {
 	Version string
 	// MaxSource is the largest source, in bytes. The storage must take as much. Default: 1 GiB.
 	MaxSource int64
-	// LogPoll is how often a reader's log is looked at while it waits for more. Default: 250 ms.
-	LogPoll time.Duration
 	// MaxLogWait is the longest that a reader may ask to wait. Default: 30 s.
 	MaxLogWait time.Duration
+	// MaxLogStreams is how many streams of logs are open at a time. Default: 2,000.
+	MaxLogStreams int
+	// LogBeat is how often a stream of a log says that it is alive while there is nothing else to say. Default: 15 s.
+	LogBeat time.Duration
 	// StallTimeout ends an upload or download that makes no progress. Default: 60 s.
 	StallTimeout time.Duration
 	// BodyTimeout is how long a JSON body may take to arrive, and its request to be handled. Default: 30 s.
@@ -62,8 +65,8 @@ func (o *Options) withDefaults() Options {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&opts.LogPoll, 250 * time.Millisecond},
 		{&opts.MaxLogWait, 30 * time.Second},
+		{&opts.LogBeat, 15 * time.Second},
 		{&opts.StallTimeout, time.Minute},
 		{&opts.BodyTimeout, 30 * time.Second},
 		{&opts.ProbeEvery, time.Second},
@@ -72,6 +75,9 @@ func (o *Options) withDefaults() Options {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
+	}
+	if opts.MaxLogStreams <= 0 {
+		opts.MaxLogStreams = 2_000
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -87,8 +93,8 @@ type Server struct {
 	mux      *http.ServeMux
 	api      huma.API
 	routes   []Route
-	draining chan struct{}
-	drain    func()
+	draining drain
+	streams  atomic.Int64 // of logs
 	probes   probes
 }
 
@@ -99,17 +105,26 @@ func New(parts Parts, o *Options) (*Server, error) {
 	}
 	s := &Server{
 		Parts: parts, blobs: storeblobs.New(parts.Store), opts: o.withDefaults(),
-		mux: http.NewServeMux(), draining: make(chan struct{}),
+		mux: http.NewServeMux(),
 	}
-	s.drain = sync.OnceFunc(func() { close(s.draining) })
+	s.draining.ctx, s.draining.begin = context.WithCancel(context.Background())
 	s.api = newAPI(s)
 	s.register()
 	return s, nil
 }
 
-// Drain makes the server say that it is not ready and ends the waits of log readers, so that a shutdown need not wait for them. Other
+// Drain makes the server say that it is not ready and ends the waits and streams of log readers, so that a shutdown need not wait for them. Other
 // requests are still served.
-func (s *Server) Drain() { s.drain() }
+func (s *Server) Drain() { s.draining.begin() }
+
+// A drain is the time before a server's end.
+type drain struct {
+	ctx   context.Context // ends when it begins
+	begin func()
+}
+
+// cut has a wait end with the drain. What it returns takes that back.
+func (d *drain) cut(cancel func()) func() bool { return context.AfterFunc(d.ctx, cancel) }
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
