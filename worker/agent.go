@@ -58,8 +58,9 @@ type AgentOptions struct {
 	Worker string
 	// Executor runs the builds. Required.
 	Executor Executor
-	// Dir is the directory for logs, sources and workspaces, created if need be. Only one agent can use it at a time: what it
-	// finds of an earlier one there is removed. Required.
+	// Dir is the directory for logs, sources and workspaces, created if need be. Only one agent can use it at a time. What an earlier
+	// one has left there, because it was killed or could not report, is reported: the rest of the log, and the end of the build if it
+	// was known, or that the attempt is lost. Required.
 	Dir string
 	// Slots is how many builds run at once, at most [wire.MaxSlots]. Default: 1.
 	Slots int
@@ -75,8 +76,8 @@ type AgentOptions struct {
 	SpoolMax int64
 	// Unpack limits what a source may unpack to. Zero fields have their own defaults.
 	Unpack UnpackLimits
-	// KeepWorkspace leaves the directories of attempts, logs among them, where they are, also at the next start. Default: they
-	// are removed when the attempt was reported.
+	// KeepWorkspace leaves the directories of attempts, logs among them, where they are. Default: they are removed when the attempt was
+	// reported.
 	KeepWorkspace bool
 	// ReconnectMin bounds the random pause before the first reconnect. The bound is doubled from one failure to the next, up to
 	// ReconnectMax; where the controller asks to come back slowly the pause is from ReconnectMax to twice that.
@@ -125,7 +126,8 @@ type Agent struct {
 	client *http.Client
 	// instance names this process: controllers tell by it a worker that lost its connection from one that was started anew.
 	instance queue.ID
-	dir      string // absolute; set by Run
+	dir      string   // absolute; set by Run
+	left     []func() // carry on what an earlier process left; set by Run
 
 	link       atomic.Pointer[link]    // nil while there is no connection
 	controller atomic.Pointer[url.URL] // where the newest connection leads, or led
@@ -177,6 +179,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer closeDir()
 	defer a.client.CloseIdleConnections()
+	for _, resume := range a.left {
+		a.work.Go(resume)
+	}
 
 	online, offline := context.WithCancel(context.WithoutCancel(ctx))
 	defer offline()
@@ -274,8 +279,7 @@ func (a *Agent) windDown(mute bool) {
 	}
 	giveUp := func() {
 		for _, t := range a.all() {
-			t.drop(ErrShutdown)
-			t.close()
+			t.leave()
 		}
 	}
 	if mute {

@@ -41,6 +41,7 @@ type attempt struct {
 	stage  wire.Stage
 	quiet  bool // nothing of it runs any more
 	stale  bool // it is not this worker's any more
+	kept   bool // its files stay, for the next process of the agent to report it
 	lease  lease
 	asker  *link // the link over which accept was last sent
 	asked  moment
@@ -51,23 +52,17 @@ type attempt struct {
 // newAttempt makes the attempt that an offer is about, and its place on the disk.
 func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 	id := queue.AttemptID(o.Ref)
-	t := &attempt{
-		agent: a, ref: o.Ref, offer: o, log: a.log.With("build", o.Build, "epoch", o.Epoch), dir: a.attemptDir(id),
-		token: token.New(id.Build, id.Epoch), killTime: l.welcome.KillTime.Duration(), stage: wire.StageAccepted,
-		kill: make(chan struct{}), started: make(chan struct{}), over: make(chan struct{}), again: make(chan struct{}, 1),
-	}
-	t.ctx, t.stop = context.WithCancelCause(context.Background())
+	t := a.shell(id)
+	t.offer, t.token, t.killTime = o, token.New(id.Build, id.Epoch), l.welcome.KillTime.Duration()
+	t.shipment.limit = o.Limits.LogCap
 	t.courier = &courier{
 		client: a.client, base: a.controller.Load, token: t.token, stall: a.opts.StallTimeout, patience: a.opts.TransferTimeout,
-	}
-	t.shipment = &shipment{
-		ref: o.Ref, links: a.link.Load, log: t.log, wake: make(chan struct{}, 1), patience: a.opts.LogTimeout, limit: o.Limits.LogCap,
 	}
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return nil, err
 	}
 	var err error
-	t.spool, err = newSpool(filepath.Join(t.dir, "log"), min(a.opts.SpoolMax, o.Limits.LogCap), t.shipment.poke)
+	t.spool, err = newSpool(filepath.Join(t.dir, logFile), min(a.opts.SpoolMax, o.Limits.LogCap), t.shipment.poke)
 	if err != nil {
 		return nil, err
 	}
@@ -80,16 +75,19 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 func (t *attempt) run() {
 	defer t.cleanUp()
 	defer t.agent.forget(t)
-	if !t.await() {
-		return
+	if t.await() {
+		t.conclude(t.perform)
 	}
+}
+
+// conclude has the attempt performed, sends its log meanwhile, and reports its end.
+func (t *attempt) conclude(perform func() *wire.Finished) {
 	shipping, arrived := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() { t.shipment.run(shipping) })
-	if end := t.perform(); end != nil {
+	if end := perform(); end != nil {
 		t.report(end)
 	} else {
-		t.log.Error("the build cannot be killed: nothing is reported, so that no other worker starts it while it lives")
 		<-t.over
 	}
 	arrived()
@@ -297,7 +295,14 @@ func (t *attempt) cleanUp() {
 	t.mu.Unlock()
 	t.stop(nil)
 	_ = t.spool.file.Close()
-	if t.agent.opts.KeepWorkspace {
+	switch {
+	case t.left():
+		t.log.Warn("build not reported; the next start of the agent in this directory will do it", "dir", t.dir)
+		return
+	case t.agent.opts.KeepWorkspace:
+		if err := writeWhole(filepath.Join(t.dir, doneFile), nil); err != nil {
+			t.log.Error("workspace not marked as reported: the next start of the agent reports it again", "error", err)
+		}
 		return
 	}
 	if err := removeTree(t.dir); err != nil {
@@ -307,7 +312,25 @@ func (t *attempt) cleanUp() {
 	_ = os.Remove(filepath.Dir(t.dir)) // unless another attempt of the build is there
 }
 
+// leave gives the attempt up without a word, because the agent ends. What is not dead is killed. Its files stay.
+func (t *attempt) leave() {
+	t.mu.Lock()
+	t.kept = true
+	t.mu.Unlock()
+	t.drop(ErrShutdown)
+	t.close()
+}
+
+// left reports whether the files of the attempt are for the next process of the agent.
+func (t *attempt) left() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kept
+}
+
 func (t *attempt) workDir() string { return filepath.Join(t.dir, "work") }
+
+func (t *attempt) sourceDir() string { return filepath.Join(t.workDir(), "source") }
 
 func (t *attempt) artifactsPath() string { return attemptPath(queue.AttemptID(t.ref)) + "/artifacts" }
 

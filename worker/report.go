@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ func (t *attempt) perform() *wire.Finished {
 	t.checkLease(thisMoment()) // the start may have been long in coming
 	result, err := t.execute(ctx)
 	if errors.Is(err, ErrNotKilled) {
+		t.log.Error("the build cannot be killed: nothing is reported, so that no other worker starts it while it lives")
 		t.spool.close()
 		return nil
 	}
@@ -43,6 +43,7 @@ func (t *attempt) perform() *wire.Finished {
 		t.spool.notice("%s", end.Reason)
 	}
 	t.spool.close()
+	t.keep(end)
 	t.log.Info("build ended", "outcome", string(end.Outcome), "reason", string(end.Reason), "artifacts", end.Artifacts)
 	return end
 }
@@ -58,7 +59,7 @@ func (t *attempt) execute(ctx context.Context) (result Result, err error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
-	source := filepath.Join(t.workDir(), "source")
+	source := t.sourceDir()
 	if err := os.Mkdir(t.workDir(), 0o700); err != nil {
 		return Result{}, err
 	}

@@ -35,8 +35,32 @@ func newSpool(path string, most int64, grown func()) (*spool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return spoolOf(file, most, grown), nil
+}
+
+// openSpool opens the file of an earlier process, to add to it.
+func openSpool(path string, most int64, grown func()) (*spool, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := spoolOf(file, most, grown)
+	if s.length, err = io.Copy(s.sum, file); err != nil { // which leads to its end
+		return nil, errors.Join(err, file.Close())
+	}
+	return s, nil
+}
+
+func spoolOf(file *os.File, most int64, grown func()) *spool {
 	marker := fmt.Appendf(nil, "\n[slipway] the log is cut here: it is longer than %d bytes\n", most)
-	return &spool{file: file, max: most, marker: marker, grown: grown, sum: sha256.New()}, nil
+	return &spool{file: file, max: most, marker: marker, grown: grown, sum: sha256.New()}
+}
+
+// cutReason returns why bytes are missing. It is empty if none are.
+func (s *spool) cutReason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut
 }
 
 // hide has secrets replaced wherever they are written, in the place of those of the call before. It is called before the first write.

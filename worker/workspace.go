@@ -11,7 +11,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 )
 
-// openDir takes the agent's directory for itself, and removes what an earlier agent left there. The caller calls close at the end.
+// openDir takes the agent's directory for itself, with what an earlier agent left there. The caller calls close at the end.
 func (a *Agent) openDir() (close func(), err error) {
 	if a.dir, err = filepath.Abs(a.opts.Dir); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
@@ -23,30 +23,11 @@ func (a *Agent) openDir() (close func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %s: %w", a.dir, err)
 	}
-	if !a.opts.KeepWorkspace {
-		err = a.sweep()
-	}
-	if err != nil {
+	if err := a.takeUp(); err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return func() { _ = lock.Close() }, nil
-}
-
-// sweep removes the directories of builds.
-func (a *Agent) sweep() error {
-	entries, err := os.ReadDir(a.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if _, err := queue.ParseID(e.Name()); err == nil {
-			if err := removeTree(filepath.Join(a.dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // attemptDir returns where the files of an attempt are.
