@@ -75,6 +75,10 @@
 //
 // Package keyauth makes a Hub's authenticate function of package auth's keys, package storeblobs its [Blobs] of a storage.Store.
 //
+// # Testing
+//
+// Package workertest plays either side of a connection in tests, and holds any worker and any controller to the protocol.
+//
 // # Writing an Executor
 //
 // An [Executor] decides what a build's spec means. It is called once for each attempt, gets a directory, the unpacked source, the

@@ -140,6 +140,16 @@ func (h *Hub) enter() (context.Context, error) {
 	return h.running, nil
 }
 
+// replace closes an older session of the worker of s, so that nothing more is heard of it once s has what it held.
+func (h *Hub) replace(s *session) {
+	h.mu.Lock()
+	old := h.byWorker[s.worker]
+	h.mu.Unlock()
+	if old != nil && old.id < s.id {
+		old.close(wire.CloseReplaced)
+	}
+}
+
 // join makes s known to the loops, in place of an older session of its worker. If there is a newer one already, s is what is old.
 func (h *Hub) join(s *session) {
 	h.mu.Lock()
