@@ -67,7 +67,9 @@
 // # What is not
 //
 //   - A build may be attempted more than once: when its worker is lost, or reports that the machine failed. It should bear that.
-//   - An Agent that is killed loses the builds that it ran; what it had spooled of their logs and not sent is lost with them.
+//   - An Agent that is killed loses the builds that it ran, but no build that had ended: the next one on its directory sends the rest of
+//     the logs and the ends, and reports as lost, with the reason agent_restart, what had not ended. What a build wrote in its last moment
+//     may be missing then; the log says so.
 //   - The lease keeps two attempts apart only if the Executor does what it says and no clock runs more than [HubOptions.Margin] wrong
 //     within a lease. The fence, which keeps what an old attempt does from counting, needs neither.
 //   - A worker is authenticated when it connects. One whose credential is revoked goes on until its connection ends.

@@ -30,6 +30,8 @@
 //   - When the command ends by itself, what it left running is killed. A build has no daemons.
 //   - A build is stopped with SIGTERM to its group. What has not ended after the job's grace is killed.
 //   - When the guardian itself is killed, the agent kills what is in its session, and Run returns [ErrGuardianLost].
+//   - When the agent was killed and is started again, [Executor.Reap] waits until the guardian has killed the build, before anybody is
+//     told that it may be attempted again.
 //   - When nobody in the build is left, but somebody outside holds its output open, the log is cut after two seconds, with a
 //     notice. What the build wrote is in it.
 //
@@ -40,8 +42,8 @@
 //
 // It is no sandbox. A build runs as the agent's user, can read what that user can read, and can kill the agent. Whoever runs
 // builds of people he does not trust gives the agent a user or a machine of its own, and keeps its credentials elsewhere.
-// Guardian and agent watch each other: when both are killed in one stroke, nobody is left to kill the build's group, and only
-// the kernel on Linux still kills the command itself. A guardian that is killed with SIGKILL, which a hostile build can do, leaves
+// Guardian and agent watch each other: when both are killed in one stroke, nobody is left to kill the build's group until the agent is
+// started again; only the kernel on Linux still kills the command itself. A guardian that is killed with SIGKILL, which a hostile build can do, leaves
 // behind what had left its session before. Where that matters a systemd unit or a container around the agent
 // bounds what is left of it.
 //

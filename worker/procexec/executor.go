@@ -52,7 +52,10 @@ type Executor struct {
 	killTimeout time.Duration
 }
 
-var _ worker.Executor = (*Executor)(nil)
+var (
+	_ worker.Executor = (*Executor)(nil)
+	_ worker.Reaper   = (*Executor)(nil)
+)
 
 // New returns an Executor. Nil options are the defaults.
 //

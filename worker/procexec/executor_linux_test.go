@@ -169,3 +169,29 @@ func create(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 }
+
+// When agent and guardian were killed in one stroke, the next process of the agent kills what they left, wherever it has gone.
+func TestReapAfterGuardian(t *testing.T) {
+	job, _ := newJob(t, shell(`echo $PPID; setsid sh -c 'echo $$; sleep 1000; :' & sh -c 'echo $$; sleep 1000; :' & sleep 1000; :`))
+	cmd, log := startAgent(t, job)
+	pids := log.pids(t, 3)
+	guardian, left := pids[0], pids[1:]
+	if err := errors.Join(syscall.Kill(guardian, syscall.SIGSTOP), cmd.Process.Kill(), syscall.Kill(guardian, syscall.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, guardian)
+	for _, pid := range left {
+		if !alive(pid) {
+			t.Errorf("process %d is dead: there is nothing to reap", pid)
+		}
+	}
+	if err := reap(t, job, nil); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range left {
+		if alive(pid) {
+			t.Errorf("process %d is alive", pid)
+		}
+	}
+	_ = cmd.Wait()
+}

@@ -336,8 +336,9 @@ func TestForksWhileKilled(t *testing.T) {
 	}
 }
 
-func TestAgentKilled(t *testing.T) {
-	job, _ := newJob(t, shell(`trap '' TERM HUP INT; echo $PPID; echo $$; sh -c 'echo $$; sleep 1000; :' & sleep 1000; :`))
+// startAgent starts this program as an agent that runs a job.
+func startAgent(t *testing.T, job worker.Job) (*exec.Cmd, *growing) {
+	t.Helper()
 	agent := self(t, "agent")
 	cmd := exec.CommandContext(t.Context(), agent.Command[0])
 	cmd.Env = append(os.Environ(), roleVariable+"=agent")
@@ -348,6 +349,14 @@ func TestAgentKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return cmd, log
+}
+
+const stubborn = `trap '' TERM HUP INT; echo $PPID; echo $$; sh -c 'echo $$; sleep 1000; :' & sleep 1000; :`
+
+func TestAgentKilled(t *testing.T) {
+	job, _ := newJob(t, shell(stubborn))
+	cmd, log := startAgent(t, job)
 	pids := log.pids(t, 3)
 	began := time.Now()
 	if err := cmd.Process.Kill(); err != nil {
@@ -358,6 +367,57 @@ func TestAgentKilled(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("the agent was not killed")
 	}
+}
+
+// reap has the next agent reap what a killed one has run.
+func reap(t *testing.T, job worker.Job, o *Options) error {
+	t.Helper()
+	return newExecutor(t, o).Reap(t.Context(), worker.Job{Build: agentsBuild, Epoch: 7, Dir: job.Dir, Source: job.Source})
+}
+
+// The next process of an agent knows when nothing is alive of what the one before ran.
+func TestReap(t *testing.T) {
+	job, _ := newJob(t, shell(stubborn))
+	if err := reap(t, job, nil); err != nil {
+		t.Errorf("before anything ran: %v", err)
+	}
+	cmd, log := startAgent(t, job)
+	pids := log.pids(t, 3)
+	if err := reap(t, job, &Options{KillTimeout: time.Millisecond}); !errors.Is(err, ErrNotKilled) {
+		t.Errorf("while the agent lives: %v", err)
+	}
+	for _, pid := range pids {
+		if !alive(pid) {
+			t.Errorf("process %d of a living agent was killed", pid)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := reap(t, job, nil); err != nil {
+		t.Errorf("after the agent was killed: %v", err)
+	}
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %d is alive", pid)
+		}
+	}
+	_ = cmd.Wait()
+}
+
+func TestReapGivesUp(t *testing.T) {
+	job, _ := newJob(t, shell(stubborn))
+	cmd, log := startAgent(t, job)
+	log.pids(t, 3)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(worker.ErrShutdown)
+	if err := newExecutor(t, nil).Reap(ctx, worker.Job{Dir: job.Dir}); !errors.Is(err, worker.ErrShutdown) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
 }
 
 func TestGuardianKilled(t *testing.T) {

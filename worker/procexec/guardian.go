@@ -28,6 +28,7 @@ const guardianName = "slipway-guardian"
 const (
 	controlFD = 3 // takes an order, then signal numbers; its end means kill
 	reportFD  = 4 // gives a beginning, then an ending
+	lockFD    = 5 // is held open, and with it the lock that tells the agent's next process that the guardian lives
 )
 
 // maxPause is the longest time between two looks at processes that are about to end.
@@ -178,6 +179,7 @@ func refusal(err error) beginning {
 func hideDescriptors() {
 	syscall.CloseOnExec(controlFD)
 	syscall.CloseOnExec(reportFD)
+	syscall.CloseOnExec(lockFD)
 	open, _ := os.ReadDir("/dev/fd") // where it is missing, the agent's own discipline has to do
 	for _, d := range open {
 		if fd, err := strconv.Atoi(d.Name()); err == nil && fd > 2 {

@@ -115,6 +115,11 @@ func (e *Executor) startGuardian(job worker.Job) (_ *ward, err error) {
 	controlEnd, control := pipe()
 	reports, reportsEnd := pipe()
 	w := &ward{control: control, reports: reports, output: output}
+	var lock *os.File
+	if err == nil {
+		lock, err = lockJob(job.Dir)
+		files = append(files, lock)
+	}
 	if err == nil {
 		w.orders = gob.NewEncoder(control)
 		w.guardian = &exec.Cmd{
@@ -124,7 +129,7 @@ func (e *Executor) startGuardian(job worker.Job) (_ *ward, err error) {
 			Dir:        job.Source,
 			Stdout:     outputEnd,
 			Stderr:     outputEnd,
-			ExtraFiles: []*os.File{controlEnd, reportsEnd},
+			ExtraFiles: []*os.File{controlEnd, reportsEnd, lock},
 			// Away from the agent's terminal: its signals are for the agent, which decides about its builds.
 			SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 		}
@@ -134,7 +139,7 @@ func (e *Executor) startGuardian(job worker.Job) (_ *ward, err error) {
 		closeAll(files...)
 		return nil, err
 	}
-	closeAll(outputEnd, controlEnd, reportsEnd)
+	closeAll(outputEnd, controlEnd, reportsEnd, lock)
 	return w, nil
 }
 

@@ -166,3 +166,20 @@ func processes() iter.Seq[process] {
 		}
 	}
 }
+
+// killAttempt kills the processes that were started with the variables of an attempt, and returns those that are alive.
+func killAttempt(build string, epoch int64) (left []int) {
+	ours := [][]byte{fmt.Appendf(nil, "\x00SLIPWAY_BUILD_ID=%s\x00", build), fmt.Appendf(nil, "\x00SLIPWAY_EPOCH=%d\x00", epoch)}
+	for p := range processes() {
+		if p.dead {
+			continue
+		}
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid)) // may be no more, or another user's
+		environ = append([]byte{0}, environ...)
+		if bytes.Contains(environ, ours[0]) && bytes.Contains(environ, ours[1]) {
+			killWithGroup(p.pid)
+			left = append(left, p.pid)
+		}
+	}
+	return left
+}

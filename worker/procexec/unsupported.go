@@ -21,3 +21,6 @@ func ownProgram() (string, error) {
 func (*Executor) supervise(context.Context, worker.Job, order, *buildLog) (worker.Result, error) {
 	return worker.Result{}, errors.ErrUnsupported
 }
+
+// Reap implements [worker.Reaper].
+func (*Executor) Reap(context.Context, worker.Job) error { return errors.ErrUnsupported }
