@@ -186,6 +186,13 @@ func (t *attempt) checkLease(now moment) {
 	}
 }
 
+// mayLive returns how long it is until checkLease kills what runs of the attempt, if the lease is not renewed.
+func (t *attempt) mayLive() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lease.left(thisMoment()) + t.killTime/2
+}
+
 // patience is how much of a grace a build has to end by itself. The rest is for the killing, so that nothing of the build lives when
 // the grace is over.
 func patience(grace time.Duration) time.Duration { return grace - min(grace/5, time.Second) }

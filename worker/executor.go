@@ -65,6 +65,10 @@ type Job struct {
 	Grace time.Duration
 	// Kill, when closed, ends the wait for Grace.
 	Kill <-chan struct{}
+	// Lease returns how long the attempt may live on if nothing more is heard of a controller; not positive: no longer. The agent sees to
+	// that itself, by ctx and Kill. An executor that has a process of its own beside each attempt lets that see to it too, for the case
+	// that the agent's process stands still. Nil: there is no lease. It is safe for concurrent use.
+	Lease func() time.Duration
 }
 
 // A Result says how an attempt that ran came to its end.

@@ -72,7 +72,7 @@ func (t *attempt) execute(ctx context.Context) (result Result, err error) {
 	t.phase(wire.PhaseRunning)
 	return t.agent.opts.Executor.Run(ctx, Job{
 		Build: t.ref.Build, Epoch: t.ref.Epoch, Spec: t.offer.Spec, Dir: t.workDir(), Source: source, Env: t.environment(), Log: t.spool,
-		Grace: patience(t.offer.Limits.CancelGrace.Duration()), Kill: t.kill,
+		Grace: patience(t.offer.Limits.CancelGrace.Duration()), Kill: t.kill, Lease: t.mayLive,
 	})
 }
 

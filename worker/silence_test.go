@@ -155,3 +155,35 @@ func TestHeartbeatsWithheld(t *testing.T) {
 	b.of.Store(new(first.queue.Controller()))
 	goesOn(t, stopped, quickQueue.ControllerTTL+2*quickHub.Lease)
 }
+
+// An executor knows how long its attempt may live: as long as the lease and half of the kill time, and less from then on.
+func TestJobLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller(nil)
+	p := newProxy(t, c.server.URL)
+	most := quickHub.Lease + quickHub.KillTime/2
+	running, lost := make(chan worker.Job), make(chan time.Duration)
+	w.agent("one", func(ctx context.Context, job worker.Job) (worker.Result, error) {
+		running <- job
+		<-ctx.Done()
+		lost <- job.Lease()
+		return worker.Result{}, nil
+	}, nil, p.url())
+	w.submit(nil)
+	job := receive(t, "the build runs", running)
+	begun, renewed := job.Lease(), false
+	if begun > most {
+		t.Errorf("the lease is %v, want %v at most", begun, most)
+	}
+	eventually(t, "the lease is renewed", func() bool {
+		now := job.Lease()
+		renewed = now > begun
+		begun = now
+		return renewed
+	})
+	p.shut()
+	if left := receive(t, "the end of the lease", lost); left > quickHub.KillTime/2 {
+		t.Errorf("when the lease is over, %v are left, want %v", left, quickHub.KillTime/2)
+	}
+}

@@ -30,6 +30,7 @@
 //   - When the command ends by itself, what it left running is killed. A build has no daemons.
 //   - A build is stopped with SIGTERM to its group. What has not ended after the job's grace is killed.
 //   - When the guardian itself is killed, the agent kills what is in its session, and Run returns [ErrGuardianLost].
+//   - The guardian knows how long the build's lease lasts, and kills the build then if the agent, which renews it, stands still.
 //   - When the agent was killed and is started again, [Executor.Reap] waits until the guardian has killed the build, before anybody is
 //     told that it may be attempted again.
 //   - When nobody in the build is left, but somebody outside holds its output open, the log is cut after two seconds, with a

@@ -114,11 +114,20 @@ func (e *Executor) Run(ctx context.Context, job worker.Job) (worker.Result, erro
 		Env:         childEnv(e.passed, spec.Env, job),
 		Nice:        e.nice,
 		KillTimeout: e.killTimeout,
+		Lease:       leaseOf(job),
 	}, log)
 	if err == nil && !closed(job.Kill) && !errors.Is(context.Cause(ctx), worker.ErrLeaseLost) {
 		result.Artifacts = collect(job.Source, spec.Artifacts, log, job.Kill)
 	}
 	return result, err
+}
+
+// leaseOf returns how long a job may live on. It is zero if there is no end to it.
+func leaseOf(job worker.Job) time.Duration {
+	if job.Lease == nil {
+		return 0
+	}
+	return max(job.Lease(), 1)
 }
 
 // An order is what a guardian is told to run.
@@ -127,6 +136,7 @@ type order struct {
 	Env         []string
 	Nice        int
 	KillTimeout time.Duration
+	Lease       time.Duration // zero: none
 }
 
 // makeDirs makes the job's directories absolute and creates the build's own HOME and TMPDIR. What exists there already may be a

@@ -369,6 +369,47 @@ func TestAgentKilled(t *testing.T) {
 	}
 }
 
+// A build is killed when its lease is over, though the agent stands still.
+func TestAgentSuspended(t *testing.T) {
+	job, _ := newJob(t, shell(stubborn))
+	cmd, log := startAgent(t, job)
+	pids := log.pids(t, 3)
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pids[1:]...)
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if lines := log.lines(t, 4); lines[3] != "Run returned SIGKILL <nil>" {
+		t.Errorf("the agent says %q", lines[3])
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A lease that is renewed never ends.
+func TestLeaseRenewed(t *testing.T) {
+	job, log := newJob(t, shell(`sleep 6; echo done`))
+	begun := time.Now()
+	job.Lease = func() time.Duration { return 4 * time.Second }
+	r := begin(t, newExecutor(t, nil), job, log)
+	if result, err := r.wait(t); err != nil || result.ExitCode != 0 || log.String() != "done\n" {
+		t.Errorf("after %v: %+v, %v, log %q", time.Since(begun), result, err, log)
+	}
+}
+
+// A lease that is over before the start leaves nothing alive.
+func TestLeaseOver(t *testing.T) {
+	job, log := newJob(t, shell(`sleep 1000; :`))
+	job.Lease = func() time.Duration { return -time.Second }
+	r := begin(t, newExecutor(t, nil), job, log)
+	if result, err := r.wait(t); err != nil || result.Signal != "SIGKILL" {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 // reap has the next agent reap what a killed one has run.
 func reap(t *testing.T, job worker.Job, o *Options) error {
 	t.Helper()

@@ -3,10 +3,12 @@
 package procexec
 
 import (
+	"cmp"
 	"encoding/gob"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,7 +28,7 @@ const guardianName = "slipway-guardian"
 
 // File descriptors of a guardian.
 const (
-	controlFD = 3 // takes an order, then signal numbers; its end means kill
+	controlFD = 3 // takes an order, then commands; its end means kill
 	reportFD  = 4 // gives a beginning, then an ending
 	lockFD    = 5 // is held open, and with it the lock that tells the agent's next process that the guardian lives
 )
@@ -39,6 +41,12 @@ const (
 	exitNotRun   = 126
 	exitNotFound = 127
 )
+
+// A command is what a guardian is told after its order.
+type command struct {
+	Signal int           // to be passed on; 0 if there is none
+	Lease  time.Duration // how long the build may live unless more is heard; 0 leaves that as it is
+}
 
 // A beginning is a guardian's first report.
 type beginning struct {
@@ -96,7 +104,7 @@ func guard() int {
 		return failed(err)
 	}
 	var obeying sync.WaitGroup
-	obeying.Go(func() { obey(in, t) })
+	obeying.Go(func() { obey(in, t, o.Lease) })
 	alive := t.await(o.KillTimeout)
 	_ = control.Close()
 	obeying.Wait()
@@ -110,15 +118,23 @@ func failed(err error) int {
 	return 0
 }
 
-// obey passes signals on from the agent. When the agent closes the pipe, or is no more, it kills.
-func obey(in *gob.Decoder, t *tree) {
+// obey passes signals on from the agent. When the agent closes the pipe, or is no more, it kills; and when the lease is over, which an
+// agent renews unless it stands still.
+func obey(in *gob.Decoder, t *tree, lease time.Duration) {
+	over := time.AfterFunc(cmp.Or(lease, math.MaxInt64), t.kill)
+	defer over.Stop()
 	for {
-		var number int
-		if in.Decode(&number) != nil {
+		var c command
+		if in.Decode(&c) != nil {
 			t.kill()
 			return
 		}
-		t.stop(syscall.Signal(number))
+		if c.Lease != 0 {
+			over.Reset(c.Lease)
+		}
+		if c.Signal != 0 {
+			t.stop(syscall.Signal(c.Signal))
+		}
 	}
 }
 

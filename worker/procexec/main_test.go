@@ -84,11 +84,12 @@ func playAgent() {
 	if err != nil {
 		panic(err)
 	}
-	_, err = e.Run(context.Background(), worker.Job{
+	result, err := e.Run(context.Background(), worker.Job{
 		Build: agentsBuild, Epoch: 7, Spec: spec, Dir: dir, Source: filepath.Join(dir, "source"), Log: os.Stdout, Grace: time.Hour,
-		Env: []string{"SLIPWAY_BUILD_ID=" + agentsBuild.String(), "SLIPWAY_EPOCH=7"},
+		Lease: func() time.Duration { return 5 * time.Second },
+		Env:   []string{"SLIPWAY_BUILD_ID=" + agentsBuild.String(), "SLIPWAY_EPOCH=7"},
 	})
-	fmt.Println("Run returned", err)
+	fmt.Println("Run returned", result.Signal, err)
 }
 
 // self is this test binary in another role.

@@ -54,6 +54,9 @@ func (e *Executor) supervise(ctx context.Context, job worker.Job, o order, log *
 		w.watch()
 	})
 	w.send(o)
+	if o.Lease != 0 {
+		work.Go(func() { w.renew(job, o.Lease, over) })
+	}
 	answered := w.steer(ctx, job, over, o.KillTimeout+drainTimeout)
 	work.Wait()
 	switch begun, ended := w.begun, w.ended; {
@@ -90,6 +93,7 @@ func resultOf(e ending) worker.Result {
 type ward struct {
 	guardian *exec.Cmd
 	control  *os.File
+	sending  sync.Mutex
 	orders   *gob.Encoder
 	reports  *os.File
 	output   *os.File
@@ -154,8 +158,24 @@ func (w *ward) close() { closeAll(w.control, w.reports, w.output) }
 // send tells the guardian something. That it failed need not be known: the guardian is dead then, which watch sees, or it
 // hangs and is killed in the end.
 func (w *ward) send(message any) {
+	w.sending.Lock()
+	defer w.sending.Unlock()
 	_ = w.control.SetWriteDeadline(time.Now().Add(sendTimeout))
 	_ = w.orders.Encode(message)
+}
+
+// renew tells the guardian again and again how long the build may live, until over is closed.
+func (w *ward) renew(job worker.Job, first time.Duration, over <-chan struct{}) {
+	ticks := time.NewTicker(min(max(first/10, 10*time.Millisecond), time.Second))
+	defer ticks.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-ticks.C:
+			w.send(command{Lease: leaseOf(job)})
+		}
+	}
 }
 
 // steer returns when over is closed. When ctx ends or job.Kill is closed it has the guardian stop the build, and when that was
@@ -166,7 +186,7 @@ func (w *ward) steer(ctx context.Context, job worker.Job, over <-chan struct{}, 
 		return true
 	case <-job.Kill:
 	case <-ctx.Done():
-		w.send(int(unix.SIGTERM))
+		w.send(command{Signal: int(unix.SIGTERM)})
 		select {
 		case <-over:
 			return true
