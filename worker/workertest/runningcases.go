@@ -71,10 +71,12 @@ var runningCases = []workerTest{
 		check: func(c *workerCase) {
 			s, ref := c.waiting()
 			s.Cancel(ref, true)
-			Await(s.Peer, func(m *wire.Cancelling) bool { return m.Ref == ref })
 			if end := s.Finished(ref); end.Outcome != wire.OutcomeCanceled {
 				c.Errorf("the report is %+v", end)
 			}
+			eventually(c.T, "the worker has said cancelling, before or after", func() bool {
+				return count(s.Peer, func(m *wire.Cancelling) bool { return m.Ref == ref }) > 0
+			})
 		},
 	},
 	{
@@ -207,8 +209,8 @@ var runningCases = []workerTest{
 		contract: "An attempt that runs longer than its run timeout is ended, and reported as timed_out.",
 		options:  ControllerOptions{RunTimeout: time.Second},
 		check: func(c *workerCase) {
-			s, ref := c.waiting()
-			if end := s.Finished(ref); end.Outcome != wire.OutcomeTimedOut {
+			s := c.session()
+			if end := s.Finished(s.Run(c.Wait, nil)); end.Outcome != wire.OutcomeTimedOut {
 				c.Errorf("the report is %+v", end)
 			}
 		},
