@@ -13,5 +13,5 @@
 // canceled instead.
 //
 // Package peer is such a worker, on coder/websocket, and node/worker.mjs another, on the ws of npm. Both were written from
-// docs/protocol.md alone.
+// docs/protocol.md alone. The tests also hold the former to the protocol with workertest.TestWorker.
 package main

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/slipway-build/slipway/internal/interop/peer"
+	"github.com/slipway-build/slipway/worker/workertest"
 )
 
 // TestCoder has builds run by a worker on coder/websocket, also over connections that break on the way.
@@ -41,4 +43,39 @@ func TestWrongCredential(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "401") {
 		t.Errorf("it ends with %v", err)
 	}
+}
+
+// TestPeerConforms holds that worker to the protocol.
+func TestPeerConforms(t *testing.T) {
+	workertest.TestWorker(t, workertest.Program{
+		Start: func(t *testing.T, s workertest.Settings) <-chan struct{} {
+			t.Helper()
+			ctx, stop := context.WithCancel(context.Background())
+			exited := make(chan struct{})
+			go func() {
+				defer close(exited)
+				w := peer.New(s.URL, s.Credential, s.Worker)
+				w.Repeat, w.Welcome, w.Pause = 200*time.Millisecond, time.Second, 20*time.Millisecond
+				_ = w.Run(ctx) // what it says, the test sees
+			}()
+			t.Cleanup(func() {
+				stop()
+				<-exited
+			})
+			return exited
+		},
+		Print:    func(text string) []byte { return marshal(t, map[string]any{"print": text}) },
+		Wait:     marshal(t, map[string]any{"print": "ready\n", "wait": true}),
+		Artifact: func(name, content string) []byte { return marshal(t, map[string]any{"file": name, "text": content}) },
+		Source:   func(*testing.T) []byte { return []byte("any bytes are a source") },
+	})
+}
+
+func marshal(t *testing.T, spec map[string]any) []byte {
+	t.Helper()
+	text, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

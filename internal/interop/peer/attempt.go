@@ -37,24 +37,34 @@ type offer struct {
 		SHA256 string `json:"sha256"`
 	} `json:"source"`
 	Limits struct {
-		LogCap int64 `json:"log_cap"`
+		LogCap     int64 `json:"log_cap"`
+		RunTimeout int64 `json:"run_timeout"`
 	} `json:"limits"`
+}
+
+// A spec says what a build does: it prints a text, or that many lines and the source's sum, or leaves a file.
+type spec struct {
+	Print string `json:"print"`
+	Lines int    `json:"lines"`
+	Wait  bool   `json:"wait"`
+	File  string `json:"file"`
+	Text  string `json:"text"`
 }
 
 // An attempt is a build that this worker has taken. It outlives connections.
 type attempt struct {
 	id
-	offer *offer
-	spec  struct {
-		Lines int
-		Wait  bool
-	}
+	offer     *offer
+	spec      spec
 	token     string
 	tokenHash string
 	state     string
-	accepted  time.Time // when the accept was sent that start answers
-	renewed   time.Time // from when the lease counts
-	said      time.Time // when accept or finished was last sent; zero: not over this connection
+	accepted  time.Time     // when the accept was sent that start answers
+	renewed   time.Time     // from when the lease counts
+	length    time.Duration // of the lease
+	begun     time.Time     // when it began to run
+	sent      time.Time     // when log bytes were last sent
+	said      time.Time     // when accept or finished was last sent; zero: not over this connection
 
 	log         []byte
 	acked, next int64
@@ -65,11 +75,11 @@ type attempt struct {
 	artifacts   int
 }
 
-func newAttempt(o *offer, window int64) *attempt {
+func newAttempt(o *offer, window int64, lease time.Duration) *attempt {
 	text, secret := makeToken(o.id)
 	sum := sha256.Sum256(secret[:])
 	return &attempt{
-		id: o.id, offer: o, token: text, tokenHash: hex.EncodeToString(sum[:]), state: accepted, window: window, limit: o.Limits.LogCap,
+		id: o.id, offer: o, token: text, tokenHash: hex.EncodeToString(sum[:]), state: accepted, window: window, limit: o.Limits.LogCap, length: lease,
 	}
 }
 
@@ -79,7 +89,7 @@ func checksum(text string) []byte {
 
 func (a *attempt) start() {
 	if a.state == accepted {
-		a.state = running
+		a.state, a.begun = running, time.Now()
 	}
 }
 
@@ -89,14 +99,20 @@ func (a *attempt) cancel() {
 	}
 }
 
-// lost ends an attempt whose lease is over.
-func (a *attempt) lost() {
-	a.state, a.outcome, a.reason = finished, "lost", "the lease was not renewed"
+// watch ends an attempt whose lease, or whose time to run, is over.
+func (a *attempt) watch(now time.Time) {
+	switch {
+	case a.state != running && a.state != cancelling:
+	case now.Sub(a.renewed) > a.length:
+		a.state, a.outcome, a.reason = finished, "lost", "the lease was not renewed"
+	case a.state == running && now.Sub(a.begun) > time.Duration(a.offer.Limits.RunTimeout)*time.Millisecond:
+		a.state, a.outcome, a.said = finished, "timed_out", time.Time{}
+	}
 }
 
 // due reports whether what must be answered is to be said, or said again.
-func (a *attempt) due() bool {
-	if time.Since(a.said) < 3*time.Second {
+func (a *attempt) due(again time.Duration) bool {
+	if time.Since(a.said) < again {
 		return false
 	}
 	a.said = time.Now()
@@ -107,12 +123,15 @@ func (a *attempt) due() bool {
 func (c *connection) proceed(ctx context.Context) error {
 	a := c.worker.attempt
 	if a == nil {
+		if c.worker.draining {
+			return errors.Join(errDrained, c.conn.Close(websocket.StatusNormalClosure, "drained"))
+		}
 		return nil
 	}
 	ref := map[string]any{"build": a.Build, "epoch": a.Epoch}
 	switch a.state {
 	case accepted:
-		if !a.due() {
+		if !a.due(c.worker.Repeat) {
 			return nil
 		}
 		a.accepted = a.said
@@ -135,7 +154,7 @@ func (c *connection) proceed(ctx context.Context) error {
 		return err
 	}
 	wanted := min(int64(len(a.log)), a.limit)
-	if a.acked < wanted || !a.due() {
+	if a.acked < wanted || !a.due(c.worker.Repeat) {
 		return nil
 	}
 	sum := sha256.Sum256(a.log[:wanted])
@@ -159,24 +178,37 @@ func (c *connection) build(ctx context.Context, a *attempt) {
 	sum, err := c.worker.fetch(ctx, a)
 	if err != nil {
 		a.outcome, a.reason = "lost", err.Error()
+		if errors.Is(err, errOtherSource) {
+			a.outcome = "failed"
+		}
 		return
 	}
+	a.log = append(a.log, a.spec.Print...)
 	for i := range a.spec.Lines {
 		a.log = fmt.Appendf(a.log, "line %d\n", i)
 	}
-	a.log = append(a.log, sum...)
+	if a.spec.Lines > 0 {
+		a.log = append(a.log, sum...)
+		a.spec.File, a.spec.Text = "out/sum.txt", sum
+	}
 	if a.spec.Wait {
 		return
 	}
-	if err := c.worker.upload(ctx, a, "out/sum.txt", []byte(sum)); err != nil {
-		a.outcome, a.reason = "lost", err.Error()
-		return
+	if a.spec.File != "" {
+		if err := c.worker.upload(ctx, a, a.spec.File, []byte(a.spec.Text)); err != nil {
+			a.outcome, a.reason = "lost", err.Error()
+			return
+		}
+		a.artifacts = 1
 	}
-	a.outcome, a.artifacts = "succeeded", 1
+	a.outcome = "succeeded"
 }
 
 // sendLog sends as much as the window lets through.
 func (c *connection) sendLog(ctx context.Context, a *attempt) error {
+	if a.next > a.acked && time.Since(a.sent) > c.worker.Repeat {
+		a.next = a.acked
+	}
 	for {
 		n := min(int64(c.frame), min(int64(len(a.log)), a.limit)-a.next, a.acked+a.window-a.next)
 		if n <= 0 {
@@ -197,6 +229,7 @@ func (c *connection) sendLog(ctx context.Context, a *attempt) error {
 			return err
 		}
 		a.next += n
+		a.sent = time.Now()
 		c.sent += int(n)
 	}
 }
@@ -226,10 +259,12 @@ func (w *Worker) request(ctx context.Context, a *attempt, method, path string, h
 	return nil, fmt.Errorf("%s %s was answered with %s", method, path, response.Status)
 }
 
+var errOtherSource = errors.New("the source is not what was declared")
+
 // fetch downloads the source and returns its sum as a line.
 func (w *Worker) fetch(ctx context.Context, a *attempt) (string, error) {
 	if a.offer.Source == nil {
-		return "", errors.New("there is no source")
+		return "", nil
 	}
 	content, err := w.request(ctx, a, http.MethodGet, a.offer.Source.URL, nil, nil, http.StatusOK)
 	if err != nil {
@@ -238,7 +273,7 @@ func (w *Worker) fetch(ctx context.Context, a *attempt) (string, error) {
 	sum := sha256.Sum256(content)
 	line := hex.EncodeToString(sum[:])
 	if line != a.offer.Source.SHA256 || int64(len(content)) != a.offer.Source.Size {
-		return "", errors.New("the source is not what was declared")
+		return "", errOtherSource
 	}
 	return line + "\n", nil
 }

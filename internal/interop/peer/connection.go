@@ -2,9 +2,12 @@ package peer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"sync"
 	"time"
@@ -14,15 +17,18 @@ import (
 
 // A connection is served by one goroutine, which acts, and a second one, which reads.
 type connection struct {
-	worker *Worker
-	conn   *websocket.Conn
-	frame  int   // log bytes of a frame
-	window int64 // of a log, at the beginning
-	lease  time.Duration
-	beats  map[int64]time.Time // when the heartbeats were sent that were not answered yet
-	seq    int64
-	sent   int // log bytes
+	worker   *Worker
+	conn     *websocket.Conn
+	frame    int   // log bytes of a frame
+	window   int64 // of a log, at the beginning
+	lease    time.Duration
+	beats    map[int64]time.Time // when the heartbeats were sent that were not answered yet
+	seq      int64
+	answered int64 // the newest heartbeat that was
+	sent     int   // log bytes
 }
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 type welcome struct {
 	Heartbeat int64 `json:"heartbeat"`
@@ -65,7 +71,7 @@ func (c *connection) serve(ctx context.Context) error {
 	if err := c.send(ctx, "hello", c.worker.hello()); err != nil {
 		return ended(ctx, err)
 	}
-	beat := time.NewTicker(10 * time.Second) // which is for the answer to hello, at first
+	beat := time.NewTicker(c.worker.Welcome) // which is for the answer to hello, at first
 	defer beat.Stop()
 	for {
 		var err error
@@ -118,17 +124,22 @@ func (c *connection) heartbeat(ctx context.Context) error {
 	if c.frame == 0 {
 		return errors.New("no welcome came in time")
 	}
-	if a := c.worker.attempt; a != nil && a.state == running && time.Since(a.renewed) > c.lease {
-		a.lost()
+	now := time.Now()
+	for seq, sent := range c.beats {
+		if seq > c.answered && now.Sub(sent) > c.lease*2/3 {
+			return errors.New("heartbeats are not answered: another controller may renew what is left of the lease")
+		}
+	}
+	if a := c.worker.attempt; a != nil {
+		a.watch(now)
 	}
 	c.seq++
-	c.beats[c.seq] = time.Now()
-	delete(c.beats, c.seq-16)
+	c.beats[c.seq] = now
 	free, leases := 1, []id{}
 	if a := c.worker.attempt; a != nil {
 		free, leases = 0, append(leases, a.id)
 	}
-	return c.send(ctx, "heartbeat", map[string]any{"seq": c.seq, "leases": leases, "load": 0, "free_slots": free})
+	return c.send(ctx, "heartbeat", map[string]any{"seq": c.seq, "leases": leases, "load": 0, "free_slots": free, "draining": c.worker.draining})
 }
 
 // receive acts on a text frame.
@@ -159,9 +170,12 @@ func (c *connection) receive(ctx context.Context, frame []byte, helloSent time.T
 	case "heartbeat_ok":
 		return c.heartbeatOK(e.Data)
 	case "start", "cancel", "log_ack", "log_nack", "log_limit", "finished_ok", "error":
-		return c.about(e.Type, e.Data)
-	case "drain", "pause", "resume", "bye":
-		return nil // which a worker for a test need not heed
+		return c.about(ctx, e.Type, e.Data)
+	case "drain":
+		c.worker.draining = true
+		return c.heartbeat(ctx)
+	case "pause", "resume", "bye":
+		return nil // which a worker need not heed
 	default:
 		if e.Must {
 			return c.send(ctx, "error", map[string]any{"code": "unsupported"})
@@ -176,7 +190,7 @@ func (c *connection) decide(m *welcome, helloSent time.Time) {
 	if a == nil {
 		return
 	}
-	a.said, a.window = time.Time{}, c.window
+	a.said, a.window, a.length = time.Time{}, c.window, c.lease
 	for _, d := range m.Decisions {
 		if d.id != a.id {
 			continue
@@ -209,7 +223,12 @@ func (c *connection) heartbeatOK(data []byte) error {
 			a.renewed = c.beats[m.Seq]
 		}
 	}
-	delete(c.beats, m.Seq)
+	c.answered = max(c.answered, m.Seq)
+	for seq := range c.beats {
+		if seq <= c.answered {
+			delete(c.beats, seq)
+		}
+	}
 	for _, ref := range m.Cancel {
 		if a := c.worker.find(ref); a != nil {
 			a.cancel()
@@ -224,7 +243,7 @@ func (c *connection) heartbeatOK(data []byte) error {
 }
 
 // about acts on a message about one attempt.
-func (c *connection) about(kind string, data []byte) error {
+func (c *connection) about(ctx context.Context, kind string, data []byte) error {
 	var m struct {
 		id
 		Code     string `json:"code"`
@@ -236,7 +255,15 @@ func (c *connection) about(kind string, data []byte) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
 	}
+	if kind != "error" && !uuid.MatchString(m.Build) {
+		return errors.Join(errors.New("an id is malformed"), c.conn.Close(websocket.StatusProtocolError, "an id is malformed"))
+	}
 	a := c.worker.find(m.id)
+	if a == nil && kind == "start" {
+		return c.send(ctx, "finished", map[string]any{
+			"build": m.Build, "epoch": m.Epoch, "outcome": "lost", "log_sha256": hex.EncodeToString(sha256.New().Sum(nil)),
+		})
+	}
 	if a == nil {
 		return nil
 	}
@@ -246,6 +273,7 @@ func (c *connection) about(kind string, data []byte) error {
 		a.start()
 	case "cancel":
 		a.cancel()
+		return c.send(ctx, "cancelling", map[string]any{"build": m.Build, "epoch": m.Epoch})
 	case "log_ack":
 		a.acked, a.next, a.window = max(a.acked, m.Offset), max(a.next, m.Offset), m.Window
 	case "log_nack":
@@ -268,14 +296,20 @@ func (c *connection) offer(ctx context.Context, data []byte) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
 	}
-	if c.worker.find(m.id) != nil {
-		return nil // which accepts again
+	reason := ""
+	switch a := c.worker.find(m.id); {
+	case a != nil:
+		a.said = time.Time{} // so that it accepts again
+		return nil
+	case c.worker.draining:
+		reason = "draining"
+	case c.worker.attempt != nil:
+		reason = "no_slot"
+	default:
+		c.worker.attempt = newAttempt(&m, c.window, c.lease)
+		return nil
 	}
-	if c.worker.attempt != nil {
-		return c.send(ctx, "decline", map[string]any{"build": m.Build, "epoch": m.Epoch, "reason": "no_slot"})
-	}
-	c.worker.attempt = newAttempt(&m, c.window)
-	return nil
+	return c.send(ctx, "decline", map[string]any{"build": m.Build, "epoch": m.Epoch, "reason": reason})
 }
 
 func (w *Worker) find(ref id) *attempt {
@@ -292,6 +326,6 @@ func (w *Worker) hello() map[string]any {
 	}
 	return map[string]any{
 		"worker": w.name, "instance": w.instance, "version": fmt.Sprintf("interop-%s", runtime.Version()), "os": runtime.GOOS, "arch": runtime.GOARCH,
-		"slots": 1, "running": list,
+		"slots": 1, "running": list, "draining": w.draining,
 	}
 }

@@ -24,17 +24,24 @@ const subprotocol = "slipway.worker.v1"
 type Worker struct {
 	// Drop breaks the connection each time that many log bytes were sent over it, but twice at most. Zero: never.
 	Drop int
+	// Repeat is after how long accept, finished and log bytes that were not answered are sent again. Welcome is how long hello may go without
+	// an answer.
+	Repeat, Welcome time.Duration
+	// Pause bounds the first pause before a reconnect.
+	Pause time.Duration
 
 	url, credential, name string
 	instance              string
 	client                *http.Client
 	attempt               *attempt // what it runs, or owes a report for; nil if there is nothing
 	drops                 int
+	draining              bool
 }
 
 // New returns a worker of that name for the controller at a URL.
 func New(url, credential, name string) *Worker {
 	return &Worker{
+		Repeat: 3 * time.Second, Welcome: 10 * time.Second, Pause: 500 * time.Millisecond,
 		url: strings.TrimSuffix(url, "/"), credential: credential, name: name, instance: newUUID(),
 		client: &http.Client{
 			Timeout:       30 * time.Second,
@@ -45,10 +52,16 @@ func New(url, credential, name string) *Worker {
 
 // Run connects, again and again, until ctx ends or the controller refuses the worker for good.
 func (w *Worker) Run(ctx context.Context) error {
-	bound := 500 * time.Millisecond
+	bound := w.Pause
 	for {
 		begun := time.Now()
+		if w.attempt != nil {
+			w.attempt.watch(begun)
+		}
 		err := w.connect(ctx)
+		if w.draining && w.attempt == nil {
+			return nil
+		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is why the connection has ended
 		}
@@ -56,7 +69,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 		if time.Since(begun) > 30*time.Second {
-			bound = 500 * time.Millisecond
+			bound = w.Pause
 		}
 		pause := mrand.N(bound)
 		switch status := websocket.CloseStatus(err); status {
@@ -75,6 +88,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 }
+
+var errDrained = errors.New("asked to leave, and nothing is left")
 
 // A refusedError is a handshake that was answered with something else than 101.
 type refusedError struct{ status int }
