@@ -66,6 +66,13 @@ func (s *Session) Welcome(decisions ...wire.Decision) {
 // Offer offers a new build, with a source unless that is nil.
 func (s *Session) Offer(spec, source []byte) *wire.Offer {
 	s.tb.Helper()
+	offer := s.newOffer(spec, source)
+	s.Send(offer)
+	return offer
+}
+
+// newOffer makes an offer, whose source is served from now on, and does not send it.
+func (s *Session) newOffer(spec, source []byte) *wire.Offer {
 	o := &s.controller.opts
 	offer := &wire.Offer{
 		Ref: wire.Ref{Build: queue.NewID(), Epoch: 1}, Expires: wire.MillisOf(wire.DefaultOfferTimeout), Project: "acme", Pool: "default", Spec: spec,
@@ -80,7 +87,6 @@ func (s *Session) Offer(spec, source []byte) *wire.Offer {
 	s.controller.mu.Lock()
 	s.controller.attemptLocked(offer.Ref).source = source
 	s.controller.mu.Unlock()
-	s.Send(offer)
 	return offer
 }
 

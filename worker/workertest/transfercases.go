@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/slipway-build/slipway/internal/token"
 	"github.com/slipway-build/slipway/queue"
 )
 
@@ -53,8 +54,10 @@ var transferCases = []controllerTest{
 			w.Accept(a)
 			refused("the credential", c.Credential)
 			refused("no token", "")
+			refused("another token of the attempt", token.New(a.Build, a.Epoch).Reveal())
+			refused("another epoch's token", token.New(a.Build, a.Epoch+1).Reveal())
 			last := a.Token[len(a.Token)-1:]
-			refused("a wrong token", a.Token[:len(a.Token)-1]+map[bool]string{true: "1", false: "0"}[last == "0"])
+			refused("a mistyped token", a.Token[:len(a.Token)-1]+map[bool]string{true: "1", false: "0"}[last == "0"])
 			w.Finish(a.Ref, "")
 			refused("after the end", a.Token)
 		},
