@@ -15,6 +15,8 @@
 // Below the suites are a [Controller] and a [Worker] to script by hand. They say what they are told to say, keep all that arrives, and
 // give up after half a minute of waiting, which fails the test.
 //
+// A [Proxy] between the two is a network in which what is told to go wrong goes wrong, for real programs as well.
+//
 // # What the suites do not see
 //
 // A clock that jumps, a machine that sleeps, a database that is down, two controllers on one database: what takes more than one side
