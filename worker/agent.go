@@ -165,7 +165,7 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 
 // Run works until ctx ends. Then it accepts nothing more, stops what runs as [ErrShutdown], reports that as lost so that it is
 // attempted elsewhere, and returns nil, within [AgentOptions.StopTimeout] and the time that the executor takes to kill. It
-// returns nil as well when a controller has asked it to drain and all is finished.
+// returns nil as well when it was asked to drain, by a controller or [Agent.Drain], and all is finished.
 //
 // It gives up with an error that wraps [ErrUnauthorized] or [ErrVersion] if the controller will never take this agent, and with
 // [ErrDirInUse] or an error of the file system if it cannot work in its directory. It may be called once.

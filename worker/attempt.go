@@ -18,6 +18,7 @@ import (
 // An attempt is a build that this worker has taken. One goroutine carries it from the accept to the report; it outlives connections.
 type attempt struct {
 	agent    *Agent
+	since    time.Time // when this process took it
 	ref      wire.Ref
 	offer    *wire.Offer
 	log      *slog.Logger

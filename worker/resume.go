@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker/wire"
@@ -205,7 +206,7 @@ func (t *attempt) bury() *wire.Finished {
 // shell returns an attempt without an offer, a log and a place in the agent.
 func (a *Agent) shell(id queue.AttemptID) *attempt {
 	t := &attempt{
-		agent: a, ref: wire.Ref(id), offer: &wire.Offer{Ref: wire.Ref(id)}, log: a.log.With("build", id.Build, "epoch", id.Epoch),
+		agent: a, since: time.Now(), ref: wire.Ref(id), offer: &wire.Offer{Ref: wire.Ref(id)}, log: a.log.With("build", id.Build, "epoch", id.Epoch),
 		dir: a.attemptDir(id), kill: make(chan struct{}), started: make(chan struct{}), over: make(chan struct{}),
 		again: make(chan struct{}, 1), stage: wire.StageAccepted,
 	}
