@@ -21,7 +21,7 @@ COUNT ?= 6
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help deps test check demo bench compare interop fuzz pgxmock-mod fmt \
+.PHONY: help deps test check demo bench compare faults interop fuzz pgxmock-mod fmt \
 	lint lint-format lint-vet lint-fix lint-golangci lint-house lint-pgxmock
 
 help: ## list the targets
@@ -60,6 +60,9 @@ bench: deps ## measure: BENCH=regexp COUNT=6; the figures go to benchstat
 compare: deps ## measure against River: ARGS="-quick"; the figures go to standard output
 	@cd internal/compare && go build -o $(CURDIR)/tmp/compare . && \
 		exec $(CURDIR)/tmp/compare -commit "$$(git describe --always --dirty)" $(ARGS)
+
+faults: deps ## let everything go wrong around builds in the real programs: ARGS="-run regexp -schedules 200 -seed N"
+	@go build -o tmp/faults ./internal/faults && exec tmp/faults $(ARGS)
 
 interop: ## hand builds to workers on coder/websocket and on npm's ws: needs node
 	@cd internal/interop && go test -race ./...

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,19 @@ type cell struct {
 
 // String tells how it went.
 func (c *cell) String() string {
-	return fmt.Sprintf("%-40s %5.1fs  %s", c.name, c.took.Seconds(), c.verdict())
+	return fmt.Sprintf("%-40s %5.1fs  %s", c.story(), c.took.Seconds(), c.verdict())
+}
+
+// story names what happens in the cell.
+func (c *cell) story() string {
+	if c.pauses == nil {
+		return c.name
+	}
+	names := make([]string, len(c.faults))
+	for i, f := range c.faults {
+		names[i] = f.name
+	}
+	return c.name + ": " + c.moment.name + ", " + strings.Join(names, ", ")
 }
 
 func (c *cell) verdict() string {
@@ -249,12 +262,7 @@ func (c *cell) await(ctx context.Context, limit time.Duration, states ...queue.S
 			return false // the database may be away
 		}
 		last = b
-		for _, s := range states {
-			if b.State == s {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(states, b.State)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -62,53 +63,60 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func (s *settings) run(ctx context.Context, out io.Writer) error {
-	site, err := newSite(ctx)
+	var cells []*cell
+	clocks := false
+	for _, c := range s.cells() {
+		if s.only.MatchString(c.name) {
+			cells = append(cells, c)
+			clocks = clocks || slices.ContainsFunc(c.faults, func(f fault) bool { return f.clock })
+		}
+	}
+	site, err := newSite(ctx, clocks)
 	if err != nil {
 		return err
 	}
 	defer site.close()
-	var cells []*cell
+	fmt.Fprintf(out, "faults: %d cells, seed %d\n", len(cells), s.seed)
+	var group errgroup.Group
+	group.SetLimit(s.parallel)
+	for _, c := range cells {
+		c.site = site
+		group.Go(func() error {
+			c.run(ctx, s.keep)
+			_, err := fmt.Fprintln(out, c)
+			return err
+		})
+	}
+	return errors.Join(group.Wait(), report(out, cells))
+}
+
+// cells returns all that could be run: each fault at each moment, and the schedules of the seed.
+func (s *settings) cells() (cells []*cell) {
 	for _, f := range faults {
 		for _, m := range moments {
-			cells = append(cells, &cell{site: site, name: f.name + "/" + m.name, moment: m, faults: []fault{f}})
+			cells = append(cells, &cell{name: f.name + "/" + m.name, moment: m, faults: []fault{f}})
 		}
 	}
-	random := rand.New(rand.NewPCG(s.seed, 0)) //nolint:gosec // it shall be repeatable
+	random := rand.New(rand.NewPCG(s.seed, 0))
 	for i := range s.schedules {
-		c := &cell{site: site, name: fmt.Sprintf("schedule/%d", i+1), moment: moments[random.IntN(len(moments))]}
+		c := &cell{name: fmt.Sprintf("schedule/%d", i+1), moment: moments[random.IntN(len(moments))]}
 		for range 1 + random.IntN(3) {
 			c.faults = append(c.faults, quick[random.IntN(len(quick))])
 			c.pauses = append(c.pauses, time.Duration(random.IntN(1500))*time.Millisecond)
 		}
 		cells = append(cells, c)
 	}
-	fmt.Fprintf(out, "faults: seed %d\n", s.seed)
-	var group errgroup.Group
-	group.SetLimit(s.parallel)
-	var ran []*cell
-	for _, c := range cells {
-		if !s.only.MatchString(c.name) {
-			continue
-		}
-		ran = append(ran, c)
-		group.Go(func() error {
-			c.run(ctx, s.keep)
-			fmt.Fprintln(out, c)
-			return nil
-		})
-	}
-	_ = group.Wait()
-	return report(out, ran)
+	return cells
 }
 
 // report prints the table and the sum.
 func report(out io.Writer, cells []*cell) error {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "cell\tfired\tattempts\tend\ttook\tverdict")
+	fmt.Fprintln(w, "cell\tfired\tattempts\tend\ttook\tverdict") // a report that cannot be printed is told by Flush
 	var count, lost, doubled, bytes, failed int
 	for _, c := range cells {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%.1fs\t%s\n", c.name, c.fired, c.attempts, c.end, c.took.Seconds(), c.verdict())
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%.1fs\t%s\n", c.story(), c.fired, c.attempts, c.end, c.took.Seconds(), c.verdict())
 		if c.impossible != "" {
 			continue
 		}

@@ -22,7 +22,8 @@ type site struct {
 	postgres *testenv.Cluster
 }
 
-func newSite(ctx context.Context) (_ *site, err error) {
+// newSite builds the programs, with clocks that can be set if any cell needs that.
+func newSite(ctx context.Context, clocks bool) (_ *site, err error) {
 	s := &site{}
 	if s.self, err = os.Executable(); err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func newSite(ctx context.Context) (_ *site, err error) {
 	if s.dir, err = os.MkdirTemp("", "slipway-faults-"); err != nil {
 		return nil, err
 	}
-	if err = s.build(ctx); err == nil {
+	if err = s.build(ctx, clocks); err == nil {
 		s.postgres, err = startPostgres(ctx)
 	}
 	if err != nil {
@@ -53,19 +54,22 @@ func (s *site) close() {
 // clockVariable names the file in which a program finds how many seconds its clock is wrong.
 const clockVariable = "SLIPWAY_FAULT_CLOCK"
 
-// build compiles the programs as they are, but for the clock: a file says how far it is off.
-func (s *site) build(ctx context.Context) error {
+// build compiles the programs as they are, but for the clock if that shall be set: a file says how far it is off.
+func (s *site) build(ctx context.Context, clocks bool) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/slipway-build/slipway").Output()
 	if err != nil {
 		return fmt.Errorf("go list: %w", err)
 	}
 	examples := filepath.Join(strings.TrimSpace(string(root)), "examples")
-	overlay, err := s.overlay(examples)
-	if err != nil {
-		return err
+	args := []string{"build", "-buildvcs=false", "-o", s.dir + string(filepath.Separator)}
+	if clocks {
+		overlay, err := s.overlay(examples)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-overlay", overlay, "-o", s.dir+string(filepath.Separator),
-		"./controller", "./agent", "./slipway")
+	cmd := exec.CommandContext(ctx, "go", append(args, "./controller", "./agent", "./slipway")...)
 	cmd.Dir = examples
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
