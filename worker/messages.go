@@ -149,6 +149,7 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	if m.Partial {
 		reason = strings.TrimPrefix(reason+"; "+string(m.PartialReason), "; ")
 	}
+	held := s.holds(queue.AttemptID(m.Ref)) // or it is a report that was sent again
 	state, err := s.hub.queue.Finish(ctx, queue.Completion{
 		AttemptID: queue.AttemptID(m.Ref), Session: s.id, Outcome: outcome, Reason: reason, ExitCode: m.ExitCode, Signal: m.Signal,
 		LogLength: m.LogLen, LogSHA256: m.LogSHA256, LogPartial: m.Partial,
@@ -160,7 +161,9 @@ func (s *session) finished(ctx context.Context, m *wire.Finished) {
 	s.send(ctx, &wire.FinishedOK{Ref: m.Ref})
 	s.forget(queue.AttemptID(m.Ref))
 	s.hub.claims.Ring() // a slot is free
-	s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
+	if held {
+		s.log.Info("build ended", "build", m.Build, "epoch", m.Epoch, "outcome", outcome.String(), "state", state.String())
+	}
 }
 
 // refuse tells the worker that what it asked for did not happen. Only a stale lease is final; the worker asks again otherwise.

@@ -75,7 +75,8 @@ func writeWhole(name string, content []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// takeUp makes attempts of what an earlier process of the agent left in the directory, and removes what needs no report.
+// takeUp makes attempts of what an earlier process of the agent left in the directory, and removes what needs no report. What cannot be read
+// stays where it is: it keeps nobody from working.
 func (a *Agent) takeUp() error {
 	builds, err := os.ReadDir(a.dir)
 	if err != nil {
@@ -88,13 +89,12 @@ func (a *Agent) takeUp() error {
 		}
 		dir := filepath.Join(a.dir, b.Name())
 		attempts, err := os.ReadDir(dir)
-		if err != nil {
-			return err
-		}
 		for _, e := range attempts {
-			if err := a.takeUpOne(build, e.Name()); err != nil {
-				return err
-			}
+			err = errors.Join(err, a.takeUpOne(build, e.Name()))
+		}
+		if err != nil {
+			a.log.Error("what an earlier process of the agent left of a build cannot be taken up, and stays", "dir", dir, "error", err)
+			continue
 		}
 		_ = os.Remove(dir) // if nothing is in it
 	}

@@ -279,6 +279,32 @@ func TestKilledTorn(t *testing.T) {
 	}
 }
 
+// What cannot be read of what an agent left stays where it is, and keeps the next one from nothing.
+func TestLeftUnreadable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller(nil)
+	dir := t.TempDir()
+	file := filepath.Join(dir, queue.NewID().String())
+	writeFile(t, file, []byte("a file in the place of a directory"))
+	odd := filepath.Join(dir, queue.NewID().String(), "3", "log")
+	if err := os.MkdirAll(odd, 0o700); err != nil { // a directory in the place of a file
+		t.Fatal(err)
+	}
+	w.agent("one", succeed, func(o *worker.AgentOptions) { o.Dir = dir }, c.server.URL)
+	if b := w.end(w.submit(nil)); b.State != queue.Succeeded {
+		t.Errorf("the build ended as %+v", b)
+	}
+	for _, name := range []string{file, odd} {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(w.log.String(), "and stays\" who=agent worker=one dir="+strings.TrimSuffix(name, "/3/log")) {
+			t.Errorf("nobody is told of %s", name)
+		}
+	}
+}
+
 // A reaper is an executor that says when what it was asked about is dead.
 type reaper struct {
 	executor
