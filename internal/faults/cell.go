@@ -190,8 +190,10 @@ func (c *cell) open(ctx context.Context) (err error) {
 		}
 	}
 	c.proxies[1].Refuse(true) // until there is a second controller
-	if err := c.createKey(ctx); err != nil {
-		return err
+	for _, worker := range []string{"one", "two"} {
+		if err := c.createKey(ctx, worker); err != nil {
+			return err
+		}
 	}
 	if err := c.queue.SetLimit(ctx, project, key, 1); err != nil {
 		return err
@@ -203,7 +205,7 @@ func (c *cell) open(ctx context.Context) (err error) {
 			}
 		}
 	}
-	return c.startAgent("agent")
+	return c.restartAgent()
 }
 
 func (c *cell) path(names ...string) string {

@@ -38,6 +38,10 @@ func (c *cell) check(ctx context.Context) {
 		c.lost++
 		c.fail("the build ended as %v (%s), want %v", b.State, b.Reason, want)
 	}
+	if c.moment.name == "finishing" && len(c.faults) == 1 && c.faults[0].brief && len(attempts) > 1 {
+		c.doubled++
+		c.fail("a build that had ended was attempted %d times", len(attempts))
+	}
 	c.checkAttempts(b, attempts)
 	for _, a := range attempts {
 		c.checkLog(ctx, a)

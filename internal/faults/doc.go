@@ -9,6 +9,7 @@
 //
 //   - the build has come to one end, which its newest attempt has, and that was claimed last;
 //   - no two attempts of it were alive at the same time;
+//   - a build that had ended before the fault, which was over soon, is not attempted again;
 //   - the log of an attempt that reported its end is what the build wrote, byte for byte; that of an attempt that was lost is the
 //     beginning of it, not longer, and is not called complete;
 //   - no process of the build is alive;

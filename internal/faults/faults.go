@@ -20,6 +20,7 @@ type fault struct {
 	ownPostgres bool
 	ownDisk     bool
 	clock       bool          // the programs' clocks have to be such as can be set
+	brief       bool          // it is over long before the grace: what the worker knows by then need not be found out again
 	grace       time.Duration // what the cell needs at least; zero is any
 }
 
@@ -27,16 +28,16 @@ type fault struct {
 var quick = faults[:11]
 
 var faults = []fault{
-	{name: "kill agent", happen: killAgent},
-	{name: "kill controller", happen: killController},
-	{name: "replace controller", happen: replaceController},
+	{name: "kill agent", happen: killAgent, brief: true},
+	{name: "kill controller", happen: killController, brief: true},
+	{name: "replace controller", happen: replaceController, brief: true},
 	{name: "short partition", happen: partition(lease / 3)},
-	{name: "long partition", happen: partition(lease + killTime + 5*time.Second)},
+	{name: "long partition", happen: partition(readTimeout + 8*time.Second + 2*time.Second)},
 	{name: "half-open", happen: halfOpen},
-	{name: "duplicate connection", happen: duplicate},
+	{name: "duplicate connection", happen: duplicate, brief: true},
 	{name: "two machines", happen: twoMachines},
-	{name: "frames twice", happen: frames(workertest.Double)},
-	{name: "frames lost", happen: frames(workertest.Lose)},
+	{name: "frames twice", happen: frames(workertest.Double), brief: true},
+	{name: "frames lost", happen: frames(workertest.Lose), brief: true},
 	{name: "suspended agent", happen: suspend},
 	{name: "disk full", happen: diskFull, ownDisk: true},
 	{name: "clock +1h", happen: clock(time.Hour), clock: true},
@@ -123,19 +124,7 @@ func duplicate(ctx context.Context, c *cell) (int, error) {
 
 // twoMachines has a second agent use the same name and credential for a while.
 func twoMachines(ctx context.Context, c *cell) (int, error) {
-	if err := c.startAgent("twin"); err != nil {
-		return 0, err
-	}
-	twin := c.agent()
-	c.agents = append([]*process{twin}, c.agents[:len(c.agents)-1]...) // the other is the agent still
-	sleep(ctx, 4*time.Second)
-	twin.signal(syscall.SIGTERM)
-	select {
-	case <-twin.ended:
-	case <-time.After(20 * time.Second):
-		twin.kill()
-	}
-	return 1, ctx.Err()
+	return 1, c.beside(ctx, "twin", "one", func() { sleep(ctx, 4*time.Second) })
 }
 
 // frames has each type of message, in either direction, once lost or doubled.
@@ -167,12 +156,15 @@ func frames(v workertest.Verdict) func(context.Context, *cell) (int, error) {
 	}
 }
 
-// suspend has the agent stand still until its lease is over, and the grace.
+// suspend has the agent stand still until its lease is over, the controller has lost patience, and the build was given to another.
 func suspend(ctx context.Context, c *cell) (int, error) {
 	c.agent().signal(syscall.SIGSTOP)
-	sleep(ctx, lease+killTime+5*time.Second)
-	c.agent().signal(syscall.SIGCONT)
-	return 1, ctx.Err()
+	defer c.agent().signal(syscall.SIGCONT)
+	return 1, c.beside(ctx, "spare", "two", func() {
+		sleep(ctx, readTimeout+c.grace+3*time.Second)
+		c.agent().signal(syscall.SIGCONT)
+		sleep(ctx, time.Second)
+	})
 }
 
 // clock sets the clocks of all programs that start or run from now on.

@@ -20,6 +20,8 @@ const adminKey = "an-admin-key-for-the-fault-matrix-0123456789"
 const (
 	lease    = 3 * time.Second
 	killTime = 2 * time.Second
+	// readTimeout is how long a controller bears silence.
+	readTimeout = 5 * time.Second
 )
 
 // A process is one of the programs.
@@ -68,7 +70,7 @@ func (c *cell) startController(ctx context.Context, i int) error {
 		"-database-conns", "6", "-database-timeout", "2s", "-heartbeat", "500ms", "-lease", lease.String(), "-kill-time", killTime.String(),
 		"-margin", "500ms", "-controller-ttl", "2s", "-grace", c.grace.String(), "-offer-timeout", "3s", "-avoid", "100ms", "-slack", "8s",
 		"-cancel-grace", "4s", "-cancel-timeout", "15s", "-poll", "50ms", "-cancel-poll", "50ms", "-maintain-every", "100ms",
-		"-read-timeout", "5s", "-write-timeout", "3s", "-stall-timeout", "4s", "-log-flush", "50ms", "-min-free", "1MiB")
+		"-read-timeout", readTimeout.String(), "-write-timeout", "3s", "-stall-timeout", "4s", "-log-flush", "50ms", "-min-free", "1MiB")
 	if err != nil {
 		return err
 	}
@@ -100,9 +102,9 @@ func (c *cell) startController(ctx context.Context, i int) error {
 	})
 }
 
-// createKey makes the agents' key.
-func (c *cell) createKey(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.site.dir, "slipway"), "keys", "create", "-o", c.path("key"), "worker", "--worker", "one")
+// createKey makes the key of a worker.
+func (c *cell) createKey(ctx context.Context, worker string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.site.dir, "slipway"), "keys", "create", "-o", c.path(worker+".key"), "worker", "--worker", worker)
 	cmd.Env = []string{"SLIPWAY_URL=http://" + c.addresses[0], "SLIPWAY_KEY=" + adminKey, "HOME=" + c.dir}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("slipway keys create: %w: %s", err, out)
@@ -110,9 +112,9 @@ func (c *cell) createKey(ctx context.Context) error {
 	return nil
 }
 
-// startAgent starts an agent that works in a directory of the cell. It knows both controllers.
-func (c *cell) startAgent(dir string) error {
-	p, err := c.launch(dir, nil, "agent", "-url", c.proxies[0].URL(), "-url", c.proxies[1].URL(), "-name", "one", "-key-file", c.path("key"),
+// startAgent starts an agent of that name that works in a directory of the cell. It knows both controllers.
+func (c *cell) startAgent(dir, name string) error {
+	p, err := c.launch(dir, nil, "agent", "-url", c.proxies[0].URL(), "-url", c.proxies[1].URL(), "-name", name, "-key-file", c.path(name+".key"),
 		"-dir", c.path(dir), "-reconnect-min", "50ms", "-reconnect-max", "300ms", "-stop-timeout", "3s")
 	if err == nil {
 		c.agents = append(c.agents, p)
@@ -124,7 +126,24 @@ func (c *cell) startAgent(dir string) error {
 func (c *cell) agent() *process { return c.agents[len(c.agents)-1] }
 
 // restartAgent starts the agent again where it was.
-func (c *cell) restartAgent() error { return c.startAgent("agent") }
+func (c *cell) restartAgent() error { return c.startAgent("agent", "one") }
+
+// beside runs another agent while something happens, and then stops it in order.
+func (c *cell) beside(ctx context.Context, dir, name string, happen func()) error {
+	if err := c.startAgent(dir, name); err != nil {
+		return err
+	}
+	other := c.agent()
+	c.agents = append([]*process{other}, c.agents[:len(c.agents)-1]...) // the first is the agent still
+	happen()
+	other.signal(syscall.SIGTERM)
+	select {
+	case <-other.ended:
+	case <-time.After(20 * time.Second):
+		other.kill()
+	}
+	return ctx.Err()
+}
 
 // living returns the processes that belong to a build.
 func living(build string) []string {
