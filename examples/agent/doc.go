@@ -22,14 +22,19 @@
 //	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them
 //	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  the first pause before a reconnect is at random up to this; default 500ms
 //	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  that bound is doubled from one failure to the next, up to this; default 30s
-//	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the first signal; default 1m
+//	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the second signal; default 1m
 //	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
 //	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info
 //
 // # Signals
 //
-// At the first SIGINT or SIGTERM the agent accepts nothing more, stops what runs, reports it to be attempted elsewhere, and
-// ends. At the second it ends at once; what it ran is killed, as it is however the agent ends.
+// SIGINT and SIGTERM mean more each time:
+//
+//   - At the first the agent drains: it takes no build, and ends when those that run have ended and are reported.
+//   - At the second it stops the builds that run, as a cancel does, reports them to be attempted elsewhere, and ends, within -stop-timeout.
+//   - At the third it ends at once. What it ran is killed, as it is however the agent ends.
+//
+// What could not be reported is reported by the next agent that is started in the same directory, also after kill -9.
 //
 // # Exit codes
 //
@@ -39,4 +44,5 @@
 //	3  the settings cannot be used: no credential, a directory that is in use, …
 //	4  the controller refuses the credential
 //	5  the controller does not speak this agent's version of the protocol
+//	6  ended at once by a third signal
 package main

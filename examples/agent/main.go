@@ -25,18 +25,18 @@ const (
 	exitConfig
 	exitUnauthorized
 	exitVersion
+	exitKilled
 )
 
 func main() {
 	procexec.Guardian()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The second signal ends the program at once.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	signals := make(chan os.Signal, 3)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(signals, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
 // run is the program: it returns its exit code.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(signals <-chan os.Signal, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "version" {
 		fmt.Fprintln(stdout, version.Current().Line("slipway-agent"))
 		return exitOK
@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return exitOK
 	}
 	if err == nil {
-		err = work(ctx, s, stderr)
+		err = work(signals, s, stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "agent: "+strings.ReplaceAll(err.Error(), "\n", " "))
@@ -55,8 +55,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return exitCode(err)
 }
 
-// work runs an agent until ctx ends.
-func work(ctx context.Context, s *settings, stderr io.Writer) error {
+// work runs an agent until signals, or a controller, have it end.
+func work(signals <-chan os.Signal, s *settings, stderr io.Writer) error {
 	executor, err := procexec.New(&procexec.Options{PassEnv: s.passEnv, Nice: s.nice})
 	if err != nil {
 		return &configError{err}
@@ -68,8 +68,37 @@ func work(ctx context.Context, s *settings, stderr io.Writer) error {
 		return &configError{err}
 	}
 	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
-	return hinted(a.Run(ctx), s)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	stages := []func(){
+		func() {
+			o.Logger.Info("draining: no build is taken, those that run go on to their ends; a second signal stops them")
+			a.Drain()
+		},
+		func() {
+			o.Logger.Warn("stopping the builds that run; a third signal kills them, and ends the agent at once")
+			stop()
+		},
+	}
+	for {
+		select {
+		case err := <-ended:
+			o.Logger.Info("agent stopped")
+			return hinted(err, s)
+		case <-signals:
+			if len(stages) == 0 {
+				return errKilled // the builds' guardians see to the builds
+			}
+			stages[0]()
+			stages = stages[1:]
+		}
+	}
 }
+
+// errKilled says that somebody would not wait.
+var errKilled = errors.New("ended at once by a third signal: the builds that ran are killed, and reported at the next start in this directory")
 
 // hinted adds to what ended the agent what its keeper can do.
 func hinted(err error, s *settings) error {
@@ -101,6 +130,8 @@ func exitCode(err error) int {
 		return exitUnauthorized
 	case errors.Is(err, worker.ErrVersion):
 		return exitVersion
+	case errors.Is(err, errKilled):
+		return exitKilled
 	default:
 		return exitFailure
 	}

@@ -79,7 +79,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.BoolVar(&o.KeepWorkspace, "keep-workspace", false, "leave the directories of builds where they are")
 	f.DurationVar(&o.ReconnectMin, "reconnect-min", 0, "the first pause before a reconnect is at random up to this `TIME` (default 500ms)")
 	f.DurationVar(&o.ReconnectMax, "reconnect-max", 0, "that bound is doubled from one failure to the next, up to this `TIME` (default 30s)")
-	f.DurationVar(&o.StopTimeout, "stop-timeout", 0, "`TIME` to stop and report builds after the first signal (default 1m)")
+	f.DurationVar(&o.StopTimeout, "stop-timeout", 0, "`TIME` to stop and report builds after the second signal (default 1m)")
 	f.StringVar(&s.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "`LEVEL` of the log: debug, info, warn or error")
 	return f
@@ -214,6 +214,9 @@ environment, by the variables in parentheses; a flag wins.
 		fmt.Fprintf(w, "  %-22s %s (%s)\n", strings.TrimSpace("-"+fl.Name+" "+placeholder), text, variables[fl.Name])
 	})
 	fmt.Fprint(w, `
-Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage, 3 unusable settings, 4 credential refused, 5 version not supported.
+SIGINT or SIGTERM: the first drains (builds go on to their ends), the second stops the builds, the third kills them and ends at once.
+
+Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage, 3 unusable settings, 4 credential refused, 5 version not supported,
+6 ended at once by a third signal.
 `)
 }

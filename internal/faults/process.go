@@ -137,6 +137,8 @@ func (c *cell) beside(ctx context.Context, dir, name string, happen func()) erro
 	c.agents = append([]*process{other}, c.agents[:len(c.agents)-1]...) // the first is the agent still
 	happen()
 	other.signal(syscall.SIGTERM)
+	sleep(ctx, 100*time.Millisecond)
+	other.signal(syscall.SIGTERM) // what runs is stopped, too
 	select {
 	case <-other.ended:
 	case <-time.After(20 * time.Second):
