@@ -2,6 +2,7 @@
 // lost and nothing done twice.
 //
 //	go run ./internal/faults [-run REGEXP] [-parallel N] [-schedules N] [-seed N]
+//	go run ./internal/faults -cancels N
 //
 // A cell is a fault at a moment in the life of a build: while it is offered, running, being canceled, uploading or finishing. Each has a
 // controller, or two, on a schema of its own in a real PostgreSQL, and an agent behind a proxy. The build writes numbered lines to its

@@ -52,7 +52,10 @@ func killAgent(_ context.Context, c *cell) (int, error) {
 }
 
 func killController(ctx context.Context, c *cell) (int, error) {
-	i := c.serving()
+	return killControllerOf(ctx, c, c.serving())
+}
+
+func killControllerOf(ctx context.Context, c *cell, i int) (int, error) {
 	c.controllers[i].kill()
 	return 1, c.startController(ctx, i)
 }

@@ -17,6 +17,7 @@ const (
 	gateFile  = "gate" // lets the build end
 	wroteName = ".wrote"
 	aliveName = ".alive" // has the times at which the attempt was alive
+	toldName  = ".told"  // has the time at which the attempt was told to end
 	endedName = ".ended" // is there if the attempt has written all that it wanted
 )
 
@@ -69,6 +70,10 @@ func job(dir string) int {
 		}
 		select {
 		case <-told:
+			name := filepath.Join(dir, epoch+toldName)
+			if err := os.WriteFile(name, fmt.Appendln(nil, time.Now().UnixNano()), 0o600); err != nil {
+				return 2
+			}
 			stop = time.Now().Add(jobLinger)
 		case <-time.After(jobLine):
 		}

@@ -39,6 +39,7 @@ type settings struct {
 	parallel  int
 	schedules int
 	seed      uint64
+	cancels   int
 	keep      bool
 }
 
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	f.IntVar(&s.parallel, "parallel", 6, "how many cells at once")
 	f.IntVar(&s.schedules, "schedules", 200, "how many random schedules")
 	f.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "seed of the schedules")
+	f.IntVar(&s.cancels, "cancels", 0, "measure `N` cancels instead")
 	f.BoolVar(&s.keep, "keep", false, "leave the files of cells that fail")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -59,6 +61,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if s.cancels > 0 {
+		return cancels(ctx, out, s.cancels)
+	}
 	return s.run(ctx, out)
 }
 
