@@ -133,7 +133,7 @@ func (s *session) serve(hubCtx context.Context) {
 		if hubCtx.Err() != nil {
 			return // Run writes off all sessions at once
 		}
-		if err := s.hub.writeLost(hubCtx); err != nil {
+		if err := s.hub.writeLost(hubCtx); err != nil && hubCtx.Err() == nil {
 			s.log.Warn("loss of the session not written down; trying again", "error", err)
 		}
 	}()

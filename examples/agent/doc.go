@@ -1,7 +1,7 @@
 // Command agent runs builds on the machine it is on, as processes of its own user.
 //
 //	agent -url https://builds.example.com -name mac-7 -key-file /etc/slipway/agent.key -dir /var/lib/slipway
-//	agent version
+//	agent version  (or -version)
 //
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
 // with slipway keys create worker --worker mac-7. It runs until it is told to stop.

@@ -37,7 +37,7 @@ func main() {
 
 // run is the program: it returns its exit code.
 func run(signals <-chan os.Signal, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "version" {
+	if len(args) > 0 && strings.TrimLeft(args[0], "-") == "version" {
 		fmt.Fprintln(stdout, version.Current().Line("slipway-agent"))
 		return exitOK
 	}

@@ -59,6 +59,9 @@ func exitCode(err error) int {
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == versionFlag { // as the other programs have it
+		args = []string{"-" + versionFlag}
+	}
 	s, err := readSettings(args, getenv)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
