@@ -194,8 +194,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-a.drained:
-	case err = <-refused:
-		a.log.Error("giving up", "error", err)
+	case err = <-refused: // the caller is told
 	}
 	a.windDown(err != nil)
 	if l := a.link.Load(); l != nil {

@@ -1,7 +1,11 @@
 // Command agent runs builds on the machine it is on, as processes of its own user.
 //
 //	agent -url https://builds.example.com -name mac-7 -key-file /etc/slipway/agent.key -dir /var/lib/slipway
-//	agent version  (or -version)
+//
+// # Commands
+//
+//	agent run      runs builds until it is told to stop; agent without a command does the same
+//	agent version  prints the version (as -version does)
 //
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
 // with slipway keys create worker --worker mac-7. It runs until it is told to stop.
@@ -38,11 +42,13 @@
 //
 // # Exit codes
 //
-//	0  stopped by a signal
-//	1  failed
-//	2  the command line or the environment is wrong
-//	3  the settings cannot be used: no credential, a directory that is in use, …
-//	4  the controller refuses the credential
-//	5  the controller does not speak this agent's version of the protocol
-//	6  ended at once by a third signal
+//	0      done; of run: stopped by a signal, or drained
+//	1      failed
+//	2      the command line or the environment is wrong
+//	3      the settings cannot be used: no credential, a directory that is in use, …
+//	4      the controller refuses the credential
+//	5      the controller does not speak this agent's version of the protocol
+//	6      a check of doctor has failed
+//	7      builds still ran when the time of drain -wait was up
+//	128+n  ended at once by a third signal, of number n: 130 for SIGINT, 143 for SIGTERM
 package main

@@ -6,26 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/slipway-build/slipway/examples/internal/version"
-	"github.com/slipway-build/slipway/worker"
 	"github.com/slipway-build/slipway/worker/procexec"
-)
-
-// Exit codes.
-const (
-	exitOK = iota
-	exitFailure
-	exitUsage
-	exitConfig
-	exitUnauthorized
-	exitVersion
-	exitKilled
 )
 
 func main() {
@@ -37,122 +25,137 @@ func main() {
 
 // run is the program: it returns its exit code.
 func run(signals <-chan os.Signal, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && strings.TrimLeft(args[0], "-") == "version" {
-		fmt.Fprintln(stdout, version.Current().Line("slipway-agent"))
-		return exitOK
-	}
-	s, err := readSettings(args, getenv)
-	if errors.Is(err, flag.ErrHelp) {
-		writeHelp(stdout)
-		return exitOK
-	}
-	if err == nil {
-		err = work(signals, s, stderr)
-	}
+	in := &invocation{signals: signals, getenv: getenv, stdout: stdout, stderr: stderr}
+	err := in.execute(args)
 	if err != nil {
 		fmt.Fprintln(stderr, "agent: "+strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	return exitCode(err)
 }
 
-// work runs an agent until signals, or a controller, have it end.
-func work(signals <-chan os.Signal, s *settings, stderr io.Writer) error {
-	executor, err := procexec.New(&procexec.Options{PassEnv: s.passEnv, Nice: s.nice})
-	if err != nil {
-		return &configError{err}
-	}
-	o := s.agent
-	o.Executor, o.Logger = executor, s.logger(stderr)
-	a, err := worker.NewAgent(o)
-	if err != nil {
-		return &configError{err}
-	}
-	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	stages := []func(){
-		func() {
-			o.Logger.Info("draining: no build is taken, those that run go on to their ends; a second signal stops them")
-			a.Drain()
-		},
-		func() {
-			o.Logger.Warn("stopping the builds that run; a third signal kills them, and ends the agent at once")
-			stop()
-		},
-	}
-	for {
-		select {
-		case err := <-ended:
-			o.Logger.Info("agent stopped")
-			return hinted(err, s)
-		case <-signals:
-			if len(stages) == 0 {
-				return errKilled // the builds' guardians see to the builds
-			}
-			stages[0]()
-			stages = stages[1:]
-		}
+// An invocation is what a command is run with.
+type invocation struct {
+	signals        <-chan os.Signal
+	getenv         func(string) string
+	stdout, stderr io.Writer
+	settings       *settings
+}
+
+// A command is what the agent's first argument names.
+type command struct {
+	name  string
+	about string
+	flags func(*invocation, *flag.FlagSet) // beside the settings; nil if there are none
+	run   func(*invocation, context.Context) error
+}
+
+// commands lists them; the first is what is done without a name.
+func commands() []command {
+	return []command{
+		{"run", "run builds until told to stop; the default", nil, (*invocation).run},
+		{"version", "print the version of this program", nil, (*invocation).version},
 	}
 }
 
-// errKilled says that somebody would not wait.
-var errKilled = errors.New("ended at once by a third signal: the builds that ran are killed, and reported at the next start in this directory")
-
-// hinted adds to what ended the agent what its keeper can do.
-func hinted(err error, s *settings) error {
-	switch {
-	case errors.Is(err, worker.ErrUnauthorized):
-		return fmt.Errorf("%w; the credential must be of a key for worker %s that is still good: slipway keys create worker --worker %s makes one",
-			err, s.agent.Worker, s.agent.Worker)
-	case errors.Is(err, worker.ErrVersion):
-		return fmt.Errorf("%w; use an agent of the controller's version", err)
-	case errors.Is(err, worker.ErrDirInUse):
-		return fmt.Errorf("%w; stop that agent, or choose another -dir", err)
-	default:
+// execute runs the command that args begin with.
+func (in *invocation) execute(args []string) error {
+	all := commands()
+	c := all[0]
+	if len(args) > 0 && (strings.TrimLeft(args[0], "-") == "version" || !strings.HasPrefix(args[0], "-")) {
+		name := strings.TrimLeft(args[0], "-")
+		i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+		if i < 0 {
+			return usage("unknown command %q; agent -help lists the commands", args[0])
+		}
+		c, args = all[i], args[1:]
+	} else if len(args) > 0 && slices.Contains([]string{"h", "help"}, strings.TrimLeft(args[0], "-")) {
+		writeHelp(in.stdout)
+		return nil
+	}
+	in.settings = &settings{}
+	f := in.settings.flags()
+	if c.flags != nil {
+		c.flags(in, f)
+	}
+	err := in.settings.read(f, args, in.getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		in.help(c)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
+	// Only run has stages of stopping; the others end at the first signal.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if c.name != "run" {
+		go func() {
+			select {
+			case <-in.signals:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return c.run(in, ctx)
 }
 
-func exitCode(err error) int {
-	if err == nil {
-		return exitOK
-	}
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return exitUsage
-	}
-	if _, ok := errors.AsType[*configError](err); ok || errors.Is(err, worker.ErrDirInUse) {
-		return exitConfig
-	}
-	switch {
-	case errors.Is(err, worker.ErrUnauthorized):
-		return exitUnauthorized
-	case errors.Is(err, worker.ErrVersion):
-		return exitVersion
-	case errors.Is(err, errKilled):
-		return exitKilled
-	default:
-		return exitFailure
-	}
+// version prints the version.
+func (in *invocation) version(context.Context) error {
+	_, err := fmt.Fprintln(in.stdout, version.Current().Line("slipway-agent"))
+	return err
 }
 
-// A usageError is wrong in what was typed, a configError in what it leads to.
-type (
-	usageError  struct{ err error }
-	configError struct{ err error }
-)
-
-func (e *usageError) Error() string  { return e.err.Error() }
-func (e *usageError) Unwrap() error  { return e.err }
-func (e *configError) Error() string { return e.err.Error() }
-func (e *configError) Unwrap() error { return e.err }
-
-// logger returns the log, on standard error.
-func (s *settings) logger(stderr io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: s.logLevel}
-	if s.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(stderr, o))
+// help prints what can be said to one command.
+func (in *invocation) help(c command) {
+	if c.name == commands()[0].name {
+		writeHelp(in.stdout)
+		return
 	}
-	return slog.New(slog.NewTextHandler(stderr, o))
+	fmt.Fprintf(in.stdout, "Usage: agent %s [flags]\n\n%s.\n", c.name, strings.ToUpper(c.about[:1])+c.about[1:])
+	if c.flags != nil {
+		own := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		c.flags(in, own)
+		fmt.Fprintln(in.stdout)
+		writeFlags(in.stdout, own)
+	}
+	fmt.Fprintln(in.stdout, "\nThe settings of the agent, which agent -help lists, can be given here too.")
+}
+
+func writeHelp(w io.Writer) {
+	fmt.Fprint(w, `Usage: agent [command] [flags]
+
+Runs builds on this machine.
+
+Commands:
+`)
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, `
+The credential is in a file named by -key-file, or in SLIPWAY_WORKER_KEY. Settings are flags of every command. They can also be given
+in the environment, by the variables in parentheses; a flag wins.
+
+`)
+	writeFlags(w, new(settings).flags())
+	fmt.Fprint(w, `
+SIGINT or SIGTERM: the first drains (builds go on to their ends), the second stops the builds, the third kills them and ends at once.
+
+`+exitCodes)
+}
+
+// writeFlags lists flags with their defaults and variables.
+func writeFlags(w io.Writer, f *flag.FlagSet) {
+	f.VisitAll(func(fl *flag.Flag) {
+		placeholder, text := flag.UnquoteUsage(fl)
+		switch fl.DefValue {
+		case "", "0s", "false": // the text tells the default, if it is not nothing
+		default:
+			text += " (default " + strings.ToLower(fl.DefValue) + ")"
+		}
+		if variable := variables[fl.Name]; variable != "" {
+			text += " (" + variable + ")"
+		}
+		fmt.Fprintf(w, "  %-22s %s\n", strings.TrimSpace("-"+fl.Name+" "+placeholder), text)
+	})
 }

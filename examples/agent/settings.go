@@ -1,19 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/slipway-build/slipway/examples/internal/version"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
+	"github.com/slipway-build/slipway/worker/wire"
 )
 
 // settings are what the flags and the environment say.
@@ -26,6 +29,8 @@ type settings struct {
 	nice      int
 	logFormat string
 	logLevel  slog.Level
+	// origin tells of each setting that was made what it is called there.
+	origin map[string]string
 }
 
 // list is a flag that may be repeated, and whose values may be lists themselves.
@@ -85,67 +90,50 @@ func (s *settings) flags() *flag.FlagSet {
 	return f
 }
 
-// readSettings reads flags, and the environment for those that are not given.
-func readSettings(args []string, getenv func(string) string) (*settings, error) {
-	s := &settings{}
-	f := s.flags()
+// read reads flags, and the environment for those that are not given.
+func (s *settings) read(f *flag.FlagSet, args []string, getenv func(string) string) error {
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
+			return err
 		}
-		return nil, usage("%w; agent -help lists the flags", err)
+		return usage("%w; agent -help lists the flags", err)
 	}
 	if f.NArg() > 0 {
-		return nil, usage("unexpected argument %q; agent -help lists the flags", f.Arg(0))
+		return usage("unexpected argument %q; agent -help lists the flags", f.Arg(0))
 	}
-	given := map[string]bool{}
-	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	s.origin = map[string]string{}
+	f.Visit(func(fl *flag.Flag) { s.origin[fl.Name] = "-" + fl.Name })
 	var err error
 	f.VisitAll(func(fl *flag.Flag) {
-		value := getenv(variables[fl.Name])
-		if given[fl.Name] || value == "" || err != nil {
+		variable := variables[fl.Name]
+		if s.origin[fl.Name] != "" || variable == "" || getenv(variable) == "" || err != nil {
 			return
 		}
-		if setErr := fl.Value.Set(value); setErr != nil {
-			err = usage("%s: %w; see -%s in agent -help", variables[fl.Name], setErr, fl.Name)
+		s.origin[fl.Name] = variable
+		if setErr := fl.Value.Set(getenv(variable)); setErr != nil {
+			err = usage("%s: %w; see -%s in agent -help", variable, setErr, fl.Name)
 		}
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.complete(getenv)
+	return s.complete()
 }
 
-// complete checks the settings by themselves, and fills in what is found on this machine.
-func (s *settings) complete(getenv func(string) string) error {
+// called returns what a setting is called where it was made: as a flag or a variable.
+func (s *settings) called(name string) string { return cmp.Or(s.origin[name], "-"+name) }
+
+// complete fills in what is found on this machine.
+func (s *settings) complete() error {
 	o := &s.agent
-	if o.Slots < 1 {
-		return usage("-slots must be at least 1")
-	}
-	if o.ReconnectMin < 0 || o.ReconnectMax < 0 || o.StopTimeout < 0 {
-		return usage("-reconnect-min, -reconnect-max and -stop-timeout must not be negative")
-	}
-	if s.nice == 0 || s.nice < -1 || s.nice > 19 {
-		return usage("-nice must be from 1 to 19, or -1")
-	}
-	if s.logFormat != "text" && s.logFormat != "json" {
-		return usage("-log-format must be text or json")
-	}
-	labels, err := queue.ParseLabels(s.labels...)
-	if err != nil {
-		return usage("-label: %s", rule(err))
-	}
 	if o.Worker == "" {
 		host, _ := os.Hostname() // no name is as good as one that cannot be used
 		o.Worker = strings.ToLower(host)
 	}
-	if err := queue.CheckName("-name", o.Worker); err != nil {
-		return usage("%s", rule(err))
-	}
 	if o.Dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return &configError{errors.New("there is no home directory: say with -dir where to work")}
+			return unusable("there is no home directory: say with -dir where to work")
 		}
 		o.Dir = filepath.Join(cache, "slipway-agent")
 	}
@@ -153,8 +141,64 @@ func (s *settings) complete(getenv func(string) string) error {
 	if len(o.URLs) == 0 {
 		o.URLs = []string{"http://127.0.0.1:8080"}
 	}
-	o.Labels, o.Version = labels, version.Current().Version
+	o.Version = version.Current().Version
+	return nil
+}
+
+// check holds the settings against their rules, and reads the credential.
+func (s *settings) check(getenv func(string) string) error {
+	if err := s.checkTyped(); err != nil {
+		return err
+	}
+	if err := s.checkURLs(); err != nil {
+		return err
+	}
 	return s.readCredential(getenv)
+}
+
+// checkTyped holds the settings against those rules that need nothing else.
+func (s *settings) checkTyped() error {
+	o := &s.agent
+	switch {
+	case o.Slots < 1 || o.Slots > wire.MaxSlots:
+		return usage("%s must be at least 1 and at most %d", s.called("slots"), wire.MaxSlots)
+	case s.nice == 0 || s.nice < -1 || s.nice > 19:
+		return usage("%s must be from 1 to 19, or -1", s.called("nice"))
+	case s.logFormat != "text" && s.logFormat != "json":
+		return usage("%s must be text or json", s.called("log-format"))
+	}
+	for name, value := range map[string]time.Duration{
+		"reconnect-min": o.ReconnectMin, "reconnect-max": o.ReconnectMax, "stop-timeout": o.StopTimeout,
+	} {
+		if value < 0 {
+			return usage("%s must not be negative", s.called(name))
+		}
+	}
+	if least := cmp.Or(o.ReconnectMin, wire.DefaultReconnectMin); o.ReconnectMax > 0 && o.ReconnectMax < least {
+		return usage("%s is %v but must be at least %v, which is %s", s.called("reconnect-max"), o.ReconnectMax, least, s.called("reconnect-min"))
+	}
+	var err error
+	if o.Labels, err = queue.ParseLabels(s.labels...); err != nil {
+		return usage("%s: %s", s.called("label"), rule(err))
+	}
+	if err := queue.CheckName(s.called("name"), o.Worker); err != nil {
+		return usage("%s", rule(err))
+	}
+	return nil
+}
+
+// checkURLs finds what is no address of a controller. It does not repeat them: somebody may have put a password there.
+func (s *settings) checkURLs() error {
+	for _, text := range s.agent.URLs {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+			return unusable("%s: an address must begin with http:// or https:// and name a host", s.called("url"))
+		case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+			return unusable("%s: an address must have no user, query or fragment", s.called("url"))
+		}
+	}
+	return nil
 }
 
 // readCredential takes the credential from its file, or else from the environment.
@@ -162,61 +206,50 @@ func (s *settings) readCredential(getenv func(string) string) error {
 	if s.keyFile == "" {
 		s.agent.Credential = worker.Secret(strings.TrimSpace(getenv("SLIPWAY_WORKER_KEY")))
 		if s.agent.Credential == "" {
-			return &configError{errors.New("there is no credential: name a file that holds it with -key-file, or set SLIPWAY_WORKER_KEY")}
+			return unusable("there is no credential: name a file that holds it with -key-file, or set SLIPWAY_WORKER_KEY")
 		}
-		return nil
+		return s.checkCredential("SLIPWAY_WORKER_KEY")
 	}
 	f, err := os.Open(s.keyFile)
 	if err != nil {
-		return &configError{fmt.Errorf("cannot read the credential: %w", err)}
+		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return &configError{fmt.Errorf("cannot read the credential: %w", err)}
+		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
 	}
 	if info.Mode()&fs.ModeType == 0 && info.Mode().Perm()&0o007 != 0 {
-		return &configError{fmt.Errorf("the credential in %s can be read by everybody: run chmod 600 %s", s.keyFile, s.keyFile)}
+		return unusable("%s: the credential in %s can be read by everybody: run chmod 600 %s", s.called("key-file"), s.keyFile, s.keyFile)
 	}
 	const most = 4 << 10
 	b, err := io.ReadAll(io.LimitReader(f, most))
 	if err != nil {
-		return &configError{fmt.Errorf("cannot read the credential: %w", err)}
+		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
 	}
 	s.agent.Credential = worker.Secret(strings.TrimSpace(string(b)))
 	if s.agent.Credential == "" {
-		return &configError{fmt.Errorf("the file %s is empty: it must hold the credential", s.keyFile)}
+		return unusable("%s: the file %s is empty: it must hold the credential", s.called("key-file"), s.keyFile)
+	}
+	return s.checkCredential(s.called("key-file"))
+}
+
+// checkCredential finds what no header can hold.
+func (s *settings) checkCredential(from string) error {
+	if strings.ContainsFunc(string(s.agent.Credential), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return unusable("%s: there must be one credential and nothing else, in visible ASCII characters", from)
 	}
 	return nil
 }
 
-func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
-
 // rule is the text of an invalid argument, without saying that it is one.
 func rule(err error) string { return strings.TrimPrefix(err.Error(), queue.ErrInvalid.Error()+": ") }
 
-func writeHelp(w io.Writer) {
-	fmt.Fprint(w, `Usage: agent [flags]
-       agent version
-
-Runs builds on this machine. The credential is in a file named by -key-file, or in SLIPWAY_WORKER_KEY. Flags can also be set in the
-environment, by the variables in parentheses; a flag wins.
-
-`)
-	f := new(settings).flags()
-	f.VisitAll(func(fl *flag.Flag) {
-		placeholder, text := flag.UnquoteUsage(fl)
-		switch fl.DefValue {
-		case "", "0s", "false": // the text tells the default, if it is not nothing
-		default:
-			text += " (default " + strings.ToLower(fl.DefValue) + ")"
-		}
-		fmt.Fprintf(w, "  %-22s %s (%s)\n", strings.TrimSpace("-"+fl.Name+" "+placeholder), text, variables[fl.Name])
-	})
-	fmt.Fprint(w, `
-SIGINT or SIGTERM: the first drains (builds go on to their ends), the second stops the builds, the third kills them and ends at once.
-
-Exit codes: 0 stopped by a signal, 1 failed, 2 wrong usage, 3 unusable settings, 4 credential refused, 5 version not supported,
-6 ended at once by a third signal.
-`)
+// logger returns the log, on standard error.
+func (s *settings) logger(stderr io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: s.logLevel}
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(stderr, o))
 }

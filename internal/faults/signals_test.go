@@ -21,7 +21,7 @@ func TestSignals(t *testing.T) {
 		signals  int
 		code     int
 		attempts int
-	}{{"drain", 1, 0, 1}, {"stop", 2, 0, 2}, {"kill", 3, 6, 2}} {
+	}{{"drain", 1, 0, 1}, {"stop", 2, 0, 2}, {"kill", 3, 128 + int(syscall.SIGTERM), 2}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := &cell{site: site, name: tt.name, grace: 8 * time.Second}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/slipway-build/slipway/worker"
+	"github.com/slipway-build/slipway/worker/procexec"
+)
+
+// run runs an agent until signals, or a controller, have it end.
+func (in *invocation) run(context.Context) error {
+	s := in.settings
+	if err := s.check(in.getenv); err != nil {
+		return err
+	}
+	executor, err := s.executor()
+	if err != nil {
+		return err
+	}
+	o := s.agent
+	o.Executor, o.Logger = executor, s.logger(in.stderr)
+	a, err := worker.NewAgent(o)
+	if err != nil {
+		return &configError{err}
+	}
+	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
+	err = supervise(in.signals, a, o.Logger)
+	if _, killed := errors.AsType[*killedError](err); !killed {
+		o.Logger.Info("agent stopped")
+	}
+	return s.hinted(err)
+}
+
+// supervise runs a until it ends, or three signals have come.
+func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	stages := []func(){
+		func() {
+			log.Info("draining: no build is taken, those that run go on to their ends; a second signal stops them")
+			a.Drain()
+		},
+		func() {
+			log.Warn("stopping the builds that run; a third signal kills them, and ends the agent at once")
+			stop()
+		},
+	}
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case signal := <-signals:
+			if len(stages) == 0 {
+				return &killedError{signal} // the builds' guardians see to the builds
+			}
+			stages[0]()
+			stages = stages[1:]
+		}
+	}
+}
+
+// executor returns what runs the builds.
+func (s *settings) executor() (*procexec.Executor, error) {
+	executor, err := procexec.New(&procexec.Options{Nice: s.nice})
+	if err != nil {
+		return nil, &configError{err}
+	}
+	if len(s.passEnv) == 0 {
+		return executor, nil
+	}
+	if executor, err = procexec.New(&procexec.Options{PassEnv: s.passEnv, Nice: s.nice}); err != nil {
+		return nil, unusable("%s: %w", s.called("pass-env"), err)
+	}
+	return executor, nil
+}
+
+// hinted adds to what ended the agent what its keeper can do.
+func (s *settings) hinted(err error) error {
+	switch {
+	case errors.Is(err, worker.ErrUnauthorized):
+		return fmt.Errorf("%w; the credential must be of a key for worker %s that is still good: slipway keys create worker --worker %s makes one",
+			err, s.agent.Worker, s.agent.Worker)
+	case errors.Is(err, worker.ErrVersion):
+		return fmt.Errorf("%w; use an agent of the controller's version", err)
+	case errors.Is(err, worker.ErrDirInUse):
+		return fmt.Errorf("%w; stop that agent, or choose another -dir", err)
+	default:
+		return err
+	}
+}
