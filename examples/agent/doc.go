@@ -5,6 +5,7 @@
 // # Commands
 //
 //	agent run      runs builds until it is told to stop; agent without a command does the same
+//	agent doctor   checks that this machine can run builds and reach its controllers, and says how to mend what it cannot
 //	agent version  prints the version (as -version does)
 //
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
@@ -22,6 +23,7 @@
 //	-slots N              SLIPWAY_WORKER_SLOTS        builds at once; default 1
 //	-label KEY=VALUE[,…]  SLIPWAY_WORKER_LABELS       facts that builds may require, beside os and arch; may be repeated
 //	-pass-env NAME[,…]    SLIPWAY_WORKER_PASS_ENV     variables of this process that every build may see; may be repeated
+//	-tools NAME[,…]       SLIPWAY_WORKER_TOOLS        programs that builds need, which doctor looks for in PATH; may be repeated
 //	-nice N               SLIPWAY_WORKER_NICE         how far the builds' priority is below the agent's, -1 for not at all; default 5
 //	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them
 //	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  the first pause before a reconnect is at random up to this; default 500ms
@@ -29,6 +31,17 @@
 //	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the second signal; default 1m
 //	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
 //	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info
+//
+// # Doctor
+//
+// agent doctor takes the settings of run and looks at all that they need: the settings themselves, the credential and who can read
+// it, the directory, its file system and its free space, the limit of open files, the programs of -tools, and whether a build that does
+// nothing can be run. Of each controller it checks name, connection, TLS, answer, clock, credential and version of the protocol. It asks
+// for a version that does not exist: a controller refuses that after it has checked the credential, so that an agent that runs
+// with it keeps its session. Whether the credential was made for -name, only a connection tells.
+//
+// Each finding is ok, a warning or a failure, with a command that mends it or shows more; with -json it is an element
+// {name, status, detail, fix} of an array, whose status is ok, warn or fail.
 //
 // # Signals
 //

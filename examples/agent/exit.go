@@ -50,6 +50,9 @@ func exitCode(err error) int {
 	if killed, ok := errors.AsType[*killedError](err); ok {
 		return killed.code()
 	}
+	if _, ok := errors.AsType[*preflightError](err); ok {
+		return exitPreflight
+	}
 	switch {
 	case errors.Is(err, worker.ErrUnauthorized):
 		return exitUnauthorized

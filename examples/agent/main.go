@@ -39,6 +39,7 @@ type invocation struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
 	settings       *settings
+	json           bool
 }
 
 // A command is what the agent's first argument names.
@@ -53,6 +54,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "run builds until told to stop; the default", nil, (*invocation).run},
+		{"doctor", "check that this machine can run builds and reach its controllers", doctorFlags, (*invocation).doctor},
 		{"version", "print the version of this program", nil, (*invocation).version},
 	}
 }

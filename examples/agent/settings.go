@@ -26,6 +26,7 @@ type settings struct {
 	labels    list
 	urls      list
 	passEnv   list
+	tools     list
 	nice      int
 	logFormat string
 	logLevel  slog.Level
@@ -59,6 +60,7 @@ var variables = map[string]string{ //nolint:gosec // names, and no secrets
 	"slots":          "SLIPWAY_WORKER_SLOTS",
 	"label":          "SLIPWAY_WORKER_LABELS",
 	"pass-env":       "SLIPWAY_WORKER_PASS_ENV",
+	"tools":          "SLIPWAY_WORKER_TOOLS",
 	"nice":           "SLIPWAY_WORKER_NICE",
 	"keep-workspace": "SLIPWAY_WORKER_KEEP",
 	"reconnect-min":  "SLIPWAY_WORKER_RECONNECT_MIN",
@@ -80,6 +82,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.IntVar(&o.Slots, "slots", 1, "how many builds run at once")
 	f.Var(&s.labels, "label", "`KEY=VALUE` that builds may require, or several separated by commas; may be repeated")
 	f.Var(&s.passEnv, "pass-env", "`NAME` of a variable that every build may see, or several separated by commas; may be repeated")
+	f.Var(&s.tools, "tools", "`NAME` of a program that doctor looks for in PATH, or several separated by commas; may be repeated")
 	f.IntVar(&s.nice, "nice", 5, "how far the builds' priority is below the agent's, 1 to 19, or -1 for not at all")
 	f.BoolVar(&o.KeepWorkspace, "keep-workspace", false, "leave the directories of builds where they are")
 	f.DurationVar(&o.ReconnectMin, "reconnect-min", 0, "the first pause before a reconnect is at random up to this `TIME` (default 500ms)")
