@@ -81,10 +81,14 @@ func TestDoctorAtAController(t *testing.T) {
 		}, good, "clock", statusWarn, "ahead of", exitOK},
 		"key refused":     {live, refuse(http.StatusUnauthorized, worker.Problem{Code: "unauthorized"}), "at credential", statusFail, "No.", exitPreflight},
 		"key for another": {live, refuse(http.StatusForbidden, worker.Problem{Code: "forbidden"}), "at credential", statusFail, "No.", exitPreflight},
-		"other version": {live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "unsupported_version", Supported: []string{"slipway.worker.v9"}}),
-			"protocol", statusFail, "v9", exitPreflight},
-		"proxy": {live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "handshake", Supported: []string{"slipway.worker.v1"}}),
-			"protocol", statusFail, "does not arrive", exitPreflight},
+		"other version": {
+			live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "unsupported_version", Supported: []string{"slipway.worker.v9"}}),
+			"protocol", statusFail, "v9", exitPreflight,
+		},
+		"proxy": {
+			live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "handshake", Supported: []string{"slipway.worker.v1"}}),
+			"protocol", statusFail, "does not arrive", exitPreflight,
+		},
 		"not ready":       {live, refuse(http.StatusServiceUnavailable, worker.Problem{Code: "unavailable"}), "at credential", statusWarn, "not ready", exitOK},
 		"another service": {live, http.NotFound, "at credential", statusFail, "no controller", exitPreflight},
 		"a page":          {live, live, "at credential", statusFail, "no controller", exitPreflight},
