@@ -6,6 +6,8 @@
 //
 //	agent run      runs builds until it is told to stop; agent without a command does the same
 //	agent doctor   checks that this machine can run builds and reach its controllers, and says how to mend what it cannot
+//	agent status   tells what the agent does that works in -dir: its connection, its builds and their leases
+//	agent drain    has that agent take no more builds, and end when those it has are finished
 //	agent version  prints the version (as -version does)
 //
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
@@ -42,6 +44,14 @@
 //
 // Each finding is ok, a warning or a failure, with a command that mends it or shows more; with -json it is an element
 // {name, status, detail, fix} of an array, whose status is ok, warn or fail.
+//
+// # Status and drain
+//
+// An agent answers on a socket in its directory, control/socket, which only its own user and root can reach: builds that run as
+// that user can, too. agent status prints what it does, with -json as an object. agent drain returns at once; with -wait
+// when the agent has ended, with exit code 0 if it had finished what it ran and 1 if it was stopped or killed before. With -timeout it
+// waits that long, and then returns 7 while the agent goes on. Where the path of the socket is longer than the system allows, about a
+// hundred bytes, the agent says so and works without.
 //
 // # Signals
 //

@@ -54,7 +54,7 @@ func doctorFlags(in *invocation, f *flag.FlagSet) {
 func (in *invocation) doctor(ctx context.Context) error {
 	d := &doctor{settings: in.settings}
 	usable := d.checkSettings(in.getenv)
-	d.checkDir()
+	d.checkDir(ctx)
 	d.checkMachine()
 	d.checkTools()
 	d.checkGuardian(ctx)

@@ -39,7 +39,7 @@ func (s *settings) credentialFix() string {
 }
 
 // checkDir looks at the agent's directory.
-func (d *doctor) checkDir() {
+func (d *doctor) checkDir(ctx context.Context) {
 	dir, err := filepath.Abs(d.settings.agent.Dir)
 	if err != nil {
 		d.fail("directory", "agent doctor -dir /var/lib/slipway", "%v", err)
@@ -78,6 +78,7 @@ func (d *doctor) checkDir() {
 	} else {
 		d.ok("filesystem", "%s is on one file system", dir)
 	}
+	d.checkInUse(ctx, dir)
 }
 
 // existing returns dir, or the innermost directory around it that exists.
@@ -150,4 +151,15 @@ func (d *doctor) checkGuardian(ctx context.Context) {
 	default:
 		d.ok(name, "a build that does nothing was run")
 	}
+}
+
+// checkInUse asks whether an agent works in the directory already.
+func (d *doctor) checkInUse(ctx context.Context, dir string) {
+	conn, err := dialControl(ctx, dir)
+	if err != nil {
+		d.ok("in use", "no agent works in %s", dir)
+		return
+	}
+	_ = conn.Close()
+	d.warn("in use", "agent status -dir "+dir, "an agent works in %s: another one needs another directory", dir)
 }

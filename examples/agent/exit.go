@@ -58,6 +58,8 @@ func exitCode(err error) int {
 		return exitUnauthorized
 	case errors.Is(err, worker.ErrVersion):
 		return exitVersion
+	case errors.Is(err, errNotDrained):
+		return exitNotDrained
 	default:
 		return exitFailure
 	}

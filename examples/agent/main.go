@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/slipway-build/slipway/examples/internal/version"
 	"github.com/slipway-build/slipway/worker/procexec"
@@ -39,7 +40,10 @@ type invocation struct {
 	getenv         func(string) string
 	stdout, stderr io.Writer
 	settings       *settings
-	json           bool
+
+	json    bool
+	wait    bool
+	timeout time.Duration
 }
 
 // A command is what the agent's first argument names.
@@ -55,6 +59,8 @@ func commands() []command {
 	return []command{
 		{"run", "run builds until told to stop; the default", nil, (*invocation).run},
 		{"doctor", "check that this machine can run builds and reach its controllers", doctorFlags, (*invocation).doctor},
+		{"status", "tell what the agent does that works in -dir", statusFlags, (*invocation).status},
+		{"drain", "have the agent that works in -dir take no more builds, and end when those it has are finished", drainFlags, (*invocation).drain},
 		{"version", "print the version of this program", nil, (*invocation).version},
 	}
 }

@@ -28,15 +28,24 @@ func (in *invocation) run(context.Context) error {
 		return &configError{err}
 	}
 	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
-	err = supervise(in.signals, a, o.Logger)
-	if _, killed := errors.AsType[*killedError](err); !killed {
-		o.Logger.Info("agent stopped")
+	c, err := openControl(context.Background(), o.Dir, a, o.Logger)
+	if err != nil {
+		// The agent does its work without; if another one works here, Run finds that.
+		o.Logger.Warn("agent status and agent drain cannot reach this agent", "error", err)
 	}
+	whole, err := supervise(in.signals, a, o.Logger)
+	if _, killed := errors.AsType[*killedError](err); killed {
+		return err
+	}
+	if c != nil {
+		c.close(err != nil || !whole)
+	}
+	o.Logger.Info("agent stopped")
 	return s.hinted(err)
 }
 
-// supervise runs a until it ends, or three signals have come.
-func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) error {
+// supervise runs a until it ends, or three signals have come. It reports whether what ran was left to come to its end.
+func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) (whole bool, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
@@ -54,10 +63,10 @@ func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) erro
 	for {
 		select {
 		case err := <-ended:
-			return err
+			return ctx.Err() == nil, err
 		case signal := <-signals:
 			if len(stages) == 0 {
-				return &killedError{signal} // the builds' guardians see to the builds
+				return false, &killedError{signal} // the builds' guardians see to the builds
 			}
 			stages[0]()
 			stages = stages[1:]
