@@ -13,10 +13,14 @@
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
 // with slipway keys create worker --worker mac-7. It runs until it is told to stop.
 //
-// # Flags and environment
+// # Settings
 //
-// A flag wins over its variable. Durations are written like 30s or 5m.
+// A setting is a flag, a variable of the environment, or a line "key = value" of the file that -config names, where key is the name of the
+// flag. A flag wins over its variable, and that over the file; a list is taken from one of them as a whole. In the file empty lines and lines that begin
+// with # are passed over, and a key for a list may be repeated. A key that there is not is an error, which names the nearest one.
+// Relative paths begin at the working directory, wherever they are written. Durations are written like 30s or 5m.
 //
+//	-config FILE          SLIPWAY_WORKER_CONFIG       file with settings
 //	-url URL[,URL…]       SLIPWAY_URL                 controllers, tried in turn; may be repeated; default http://127.0.0.1:8080
 //	-key-file FILE        SLIPWAY_WORKER_KEY_FILE     file with the credential; others must not be able to read it
 //	                      SLIPWAY_WORKER_KEY          the credential itself, if there is no file; it is never an argument

@@ -80,6 +80,9 @@ func (in *invocation) execute(args []string) error {
 		writeHelp(in.stdout)
 		return nil
 	}
+	if c.name == "version" {
+		return c.run(in, context.Background()) // whatever the settings are
+	}
 	in.settings = &settings{}
 	f := in.settings.flags()
 	if c.flags != nil {
@@ -142,7 +145,7 @@ Commands:
 	}
 	fmt.Fprint(w, `
 The credential is in a file named by -key-file, or in SLIPWAY_WORKER_KEY. Settings are flags of every command. They can also be given
-in the environment, by the variables in parentheses; a flag wins.
+in the environment, by the variables in parentheses, and in a file named by -config. A flag wins over its variable, and that over the file.
 
 `)
 	writeFlags(w, new(settings).flags())

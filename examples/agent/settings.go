@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -30,8 +31,9 @@ type settings struct {
 	nice      int
 	logFormat string
 	logLevel  slog.Level
-	// origin tells of each setting that was made what it is called there.
-	origin map[string]string
+	config    string
+	// origin tells of each setting that was made where.
+	origin map[string]origin
 }
 
 // list is a flag that may be repeated, and whose values may be lists themselves.
@@ -53,6 +55,7 @@ func (l *list) Set(value string) error {
 
 // variables are the environment's names for the flags.
 var variables = map[string]string{ //nolint:gosec // names, and no secrets
+	"config":         "SLIPWAY_WORKER_CONFIG",
 	"url":            "SLIPWAY_URL",
 	"key-file":       "SLIPWAY_WORKER_KEY_FILE",
 	"name":           "SLIPWAY_WORKER_NAME",
@@ -75,6 +78,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.SetOutput(io.Discard) // errors are returned
 	f.Usage = func() {}
 	o := &s.agent
+	f.StringVar(&s.config, "config", "", "`FILE` with settings, as lines key = value, where key is the name of a flag")
 	f.Var(&s.urls, "url", "`URL` of a controller, or several separated by commas; may be repeated (default http://127.0.0.1:8080)")
 	f.StringVar(&s.keyFile, "key-file", "", "`FILE` with the credential")
 	f.StringVar(&o.Worker, "name", "", "`NAME` of the worker (default: that of the machine)")
@@ -93,7 +97,7 @@ func (s *settings) flags() *flag.FlagSet {
 	return f
 }
 
-// read reads flags, and the environment for those that are not given.
+// read reads flags, the environment for those that are not given, and a file for what is in neither.
 func (s *settings) read(f *flag.FlagSet, args []string, getenv func(string) string) error {
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -104,27 +108,39 @@ func (s *settings) read(f *flag.FlagSet, args []string, getenv func(string) stri
 	if f.NArg() > 0 {
 		return usage("unexpected argument %q; agent -help lists the flags", f.Arg(0))
 	}
-	s.origin = map[string]string{}
-	f.Visit(func(fl *flag.Flag) { s.origin[fl.Name] = "-" + fl.Name })
+	s.origin = map[string]origin{}
+	f.Visit(func(fl *flag.Flag) { s.origin[fl.Name] = origin{name: "-" + fl.Name} })
 	var err error
 	f.VisitAll(func(fl *flag.Flag) {
 		variable := variables[fl.Name]
-		if s.origin[fl.Name] != "" || variable == "" || getenv(variable) == "" || err != nil {
+		if s.origin[fl.Name].name != "" || variable == "" || getenv(variable) == "" || err != nil {
 			return
 		}
-		s.origin[fl.Name] = variable
+		s.origin[fl.Name] = origin{name: variable}
 		if setErr := fl.Value.Set(getenv(variable)); setErr != nil {
 			err = usage("%s: %w; see -%s in agent -help", variable, setErr, fl.Name)
 		}
 	})
+	if err == nil && s.config != "" {
+		err = s.readConfig(f, s.config)
+	}
 	if err != nil {
 		return err
 	}
 	return s.complete()
 }
 
-// called returns what a setting is called where it was made: as a flag or a variable.
-func (s *settings) called(name string) string { return cmp.Or(s.origin[name], "-"+name) }
+// called returns what a setting is called where it was made: as a flag, as a variable or in a file.
+func (s *settings) called(name string) string { return cmp.Or(s.origin[name].name, "-"+name) }
+
+// wrong is the error of a setting that breaks a rule. The first verb of format is for what the setting is called.
+func (s *settings) wrong(name, format string, args ...any) error {
+	err := fmt.Errorf(format, append([]any{s.called(name)}, args...)...)
+	if s.origin[name].file {
+		return &configError{err}
+	}
+	return &usageError{err}
+}
 
 // complete fills in what is found on this machine.
 func (s *settings) complete() error {
@@ -164,28 +180,28 @@ func (s *settings) checkTyped() error {
 	o := &s.agent
 	switch {
 	case o.Slots < 1 || o.Slots > wire.MaxSlots:
-		return usage("%s must be at least 1 and at most %d", s.called("slots"), wire.MaxSlots)
+		return s.wrong("slots", "%s must be at least 1 and at most %d", wire.MaxSlots)
 	case s.nice == 0 || s.nice < -1 || s.nice > 19:
-		return usage("%s must be from 1 to 19, or -1", s.called("nice"))
+		return s.wrong("nice", "%s must be from 1 to 19, or -1")
 	case s.logFormat != "text" && s.logFormat != "json":
-		return usage("%s must be text or json", s.called("log-format"))
+		return s.wrong("log-format", "%s must be text or json")
 	}
 	for name, value := range map[string]time.Duration{
 		"reconnect-min": o.ReconnectMin, "reconnect-max": o.ReconnectMax, "stop-timeout": o.StopTimeout,
 	} {
 		if value < 0 {
-			return usage("%s must not be negative", s.called(name))
+			return s.wrong(name, "%s must not be negative")
 		}
 	}
 	if least := cmp.Or(o.ReconnectMin, wire.DefaultReconnectMin); o.ReconnectMax > 0 && o.ReconnectMax < least {
-		return usage("%s is %v but must be at least %v, which is %s", s.called("reconnect-max"), o.ReconnectMax, least, s.called("reconnect-min"))
+		return s.wrong("reconnect-max", "%s is %v but must be at least %v, which is %s", o.ReconnectMax, least, s.called("reconnect-min"))
 	}
 	var err error
 	if o.Labels, err = queue.ParseLabels(s.labels...); err != nil {
-		return usage("%s: %s", s.called("label"), rule(err))
+		return s.wrong("label", "%s: %s", rule(err))
 	}
-	if err := queue.CheckName(s.called("name"), o.Worker); err != nil {
-		return usage("%s", rule(err))
+	if err := queue.CheckName("name", o.Worker); err != nil {
+		return s.wrong("name", "%s %s", strings.TrimPrefix(rule(err), "name "))
 	}
 	return nil
 }
