@@ -131,6 +131,7 @@ type Agent struct {
 
 	link       atomic.Pointer[link]    // nil while there is no connection
 	controller atomic.Pointer[url.URL] // where the newest connection leads, or led
+	answered   atomic.Pointer[moment]  // when the newest message was sent that a controller has answered
 
 	work    sync.WaitGroup // attempts
 	watched chan struct{}  // hints that there is a new one whose lease is to be watched

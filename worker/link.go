@@ -115,6 +115,9 @@ func (l *link) send(ctx context.Context, m wire.Message) {
 // left of the lease is for another controller to renew it. Nothing but answers to heartbeats counts: a controller that says other things
 // may be unable to renew.
 func (l *link) watch(sent moment) {
+	if newest := l.agent.answered.Load(); newest == nil || sent.monotonic.After(newest.monotonic) {
+		l.agent.answered.Store(&sent)
+	}
 	left := l.welcome.Lease.Duration()*2/3 - thisMoment().since(sent)
 	if l.guard != nil {
 		l.guard.Reset(left)

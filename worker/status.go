@@ -23,6 +23,9 @@ type AgentStatus struct {
 	Session    string
 	// Connected is when the connection was opened; zero while there is none.
 	Connected time.Time
+	// Answered is when the newest message was sent that a controller has answered as only one does that renews leases: a hello or a
+	// heartbeat. It outlasts its connection, and is zero before there was one.
+	Answered time.Time
 	// Attempts are those that take a slot, in the order of their ids.
 	Attempts []AttemptStatus
 }
@@ -46,6 +49,9 @@ func (a *Agent) Status() AgentStatus {
 	s := AgentStatus{Worker: a.opts.Worker, Slots: a.opts.Slots}
 	if l := a.link.Load(); l != nil {
 		s.Controller, s.Session, s.Connected = l.base.String(), l.welcome.Session, l.hello.wall
+	}
+	if sent := a.answered.Load(); sent != nil {
+		s.Answered = sent.monotonic
 	}
 	now := thisMoment()
 	for _, t := range a.all() {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
@@ -31,7 +32,7 @@ func TestDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := a.Status(); s.Controller != "" || s.Session != "" || s.Draining || len(s.Attempts) != 0 || s.Worker != "one" || s.Slots != 2 {
+	if s := a.Status(); s.Controller != "" || s.Session != "" || s.Draining || len(s.Attempts) != 0 || !s.Answered.IsZero() || s.Worker != "one" || s.Slots != 2 {
 		t.Errorf("before Run: %+v", s)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -45,6 +46,11 @@ func TestDrain(t *testing.T) {
 	if s.Controller != c.server.URL+"/" || s.Session == "" || s.Connected.IsZero() || s.Draining || len(s.Attempts) != 1 {
 		t.Fatalf("with a build: %+v", s)
 	}
+	if since := time.Since(s.Answered); s.Answered.IsZero() || since < 0 || since > time.Minute {
+		t.Errorf("answered %v ago", since)
+	}
+	answered := s.Answered
+	eventually(t, "a heartbeat is answered", func() bool { return a.Status().Answered.After(answered) })
 	if b := s.Attempts[0]; b.Build != first || b.Epoch != 1 || b.Stage != wire.StageRunning || b.Since.IsZero() || b.Lease <= 0 || b.LogBytes != 5 {
 		t.Errorf("the attempt: %+v", b)
 	}

@@ -57,6 +57,13 @@
 // waits that long, and then returns 7 while the agent goes on. Where the path of the socket is longer than the system allows, about a
 // hundred bytes, the agent says so and works without.
 //
+// # As a service
+//
+// slipway-agent.service is a unit for systemd and build.slipway.agent.plist a daemon for launchd. Where NOTIFY_SOCKET is set the agent
+// tells systemd that it is ready, once a controller has taken it; what it does, as systemctl status shows; and, if there is a watchdog,
+// that it lives: at each heartbeat that a controller has answered, and while a build runs within its lease. WatchdogSec must be
+// several times as long as the controller's -heartbeat, 10s by default.
+//
 // # Signals
 //
 // SIGINT and SIGTERM mean more each time:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/slipway-build/slipway/worker"
 	"github.com/slipway-build/slipway/worker/procexec"
@@ -33,10 +34,18 @@ func (in *invocation) run(context.Context) error {
 		// The agent does its work without; if another one works here, Run finds that.
 		o.Logger.Warn("agent status and agent drain cannot reach this agent", "error", err)
 	}
+	telling, silent := context.WithCancel(context.Background())
+	defer silent()
+	var told sync.WaitGroup
+	if n := newNotifier(o.Logger); n != nil {
+		told.Go(func() { n.run(telling, a) })
+	}
 	whole, err := supervise(in.signals, a, o.Logger)
 	if _, killed := errors.AsType[*killedError](err); killed {
 		return err
 	}
+	silent()
+	told.Wait()
 	if c != nil {
 		c.close(err != nil || !whole)
 	}
