@@ -105,7 +105,7 @@ type AgentOptions struct {
 	Logger *slog.Logger
 }
 
-// UnpackLimits bound what a source may unpack to.
+// UnpackLimits bound what a source may unpack to: a zip, tar, tar.gz or tar.zst.
 type UnpackLimits struct {
 	// Bytes is the largest size of all files together. Default: 8 GiB.
 	Bytes int64

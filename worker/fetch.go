@@ -40,9 +40,6 @@ func (t *attempt) fetchSource(ctx context.Context, dir string) error {
 	if err := t.courier.download(ctx, *source, archive); err != nil {
 		return fmt.Errorf("download source: %w", err)
 	}
-	if _, err := archive.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err

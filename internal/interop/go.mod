@@ -9,4 +9,7 @@ require (
 	github.com/slipway-build/slipway v0.0.0
 )
 
-require github.com/gorilla/websocket v1.5.3 // indirect
+require (
+	github.com/gorilla/websocket v1.5.3 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+)
