@@ -85,12 +85,18 @@ func TestWhatSystemdIsTold(t *testing.T) {
 		{"connected", online, "READY=1; STATUS=connected to http://a/, 0 of 2 slots taken; WATCHDOG=1"},
 		{"no new answer", online, ""},
 		{"an answer", worker.AgentStatus{Slots: 2, Controller: "http://a/", Answered: begin.Add(1)}, "WATCHDOG=1"},
-		{"a build, no controller", worker.AgentStatus{Slots: 2, Answered: begin.Add(1), Attempts: build(time.Second)},
-			"STATUS=not connected, 1 of 2 slots taken; WATCHDOG=1"},
+		{
+			"a build, no controller",
+			worker.AgentStatus{Slots: 2, Answered: begin.Add(1), Attempts: build(time.Second)},
+			"STATUS=not connected, 1 of 2 slots taken; WATCHDOG=1",
+		},
 		{"it still has its lease", worker.AgentStatus{Slots: 2, Answered: begin.Add(1), Attempts: build(1)}, "WATCHDOG=1"},
 		{"its lease is over", worker.AgentStatus{Slots: 2, Answered: begin.Add(1), Attempts: build(-1)}, ""},
-		{"connected again", worker.AgentStatus{Slots: 2, Controller: "http://b/", Answered: begin.Add(2), Draining: true},
-			"STATUS=connected to http://b/, draining, 0 of 2 slots taken; WATCHDOG=1"},
+		{
+			"connected again",
+			worker.AgentStatus{Slots: 2, Controller: "http://b/", Answered: begin.Add(2), Draining: true},
+			"STATUS=connected to http://b/, draining, 0 of 2 slots taken; WATCHDOG=1",
+		},
 	} {
 		n.look(step.status)
 		if got := heard(t, conn); got != step.want {
