@@ -129,7 +129,7 @@ func (d *doctor) checkGuardian(ctx context.Context) {
 		d.fail(name, "chmod 1777 "+os.TempDir(), "no directory for a build that does nothing: %v", err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it is in the directory for what may be left
 	source := filepath.Join(dir, "source")
 	spec, err := procexec.Spec{Command: []string{"true"}}.Encode()
 	executor, newErr := procexec.New(nil)

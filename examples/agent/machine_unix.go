@@ -16,7 +16,7 @@ func freeBytes(dir string) (free int64, known bool) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, false
 	}
-	return int64(s.Bavail) * int64(s.Bsize), true //nolint:gosec,unconvert // the types differ between systems; no disk is that large
+	return int64(s.Bavail) * int64(s.Bsize), true // the types differ between systems; no disk is that large
 }
 
 // foreign returns a directory in dir that is another file system, or nothing.
@@ -30,7 +30,7 @@ func foreign(dir string) string {
 		if !ok {
 			return 0, false
 		}
-		return uint64(stat.Dev), true //nolint:gosec,unconvert // the types differ between systems; it is only compared
+		return uint64(stat.Dev), true // the types differ between systems; it is only compared
 	}
 	here, ok := device(dir)
 	entries, err := os.ReadDir(dir)
@@ -52,7 +52,7 @@ func openFiles() (most uint64, known bool) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0, false
 	}
-	return uint64(r.Cur), true //nolint:unconvert // the type differs between systems
+	return r.Cur, true
 }
 
 // userName returns the name of the user who runs this, or his number.

@@ -19,12 +19,7 @@ import (
 // newSystemd returns what listens as systemd does, and asks for signs of life if limit is not 0.
 func newSystemd(t *testing.T, limit time.Duration) *net.UnixConn {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "notify-") // whose path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "socket")
+	path := filepath.Join(t.TempDir(), "s")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
