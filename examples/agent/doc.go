@@ -35,6 +35,7 @@
 //	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  the first pause before a reconnect is at random up to this; default 500ms
 //	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  that bound is doubled from one failure to the next, up to this; default 30s
 //	-stop-timeout TIME    SLIPWAY_WORKER_STOP_TIMEOUT   how long to stop builds and report them after the second signal; default 1m
+//	-health ADDR          SLIPWAY_WORKER_HEALTH       loopback address that serves /livez, /readyz (connected, and not draining) and /metrics
 //	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
 //	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info
 //

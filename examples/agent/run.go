@@ -28,6 +28,13 @@ func (in *invocation) run(context.Context) error {
 	if err != nil {
 		return &configError{err}
 	}
+	if s.health != "" {
+		stop, err := serveHealth(context.Background(), s.health, a, o.Logger)
+		if err != nil {
+			return unusable("%s: %w", s.called("health"), err)
+		}
+		defer stop()
+	}
 	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
 	c, err := openControl(context.Background(), o.Dir, a, o.Logger)
 	if err != nil {

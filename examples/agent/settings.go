@@ -32,6 +32,7 @@ type settings struct {
 	logFormat string
 	logLevel  slog.Level
 	config    string
+	health    string
 	// origin tells of each setting that was made where.
 	origin map[string]origin
 }
@@ -69,6 +70,7 @@ var variables = map[string]string{ //nolint:gosec // names, and no secrets
 	"reconnect-min":  "SLIPWAY_WORKER_RECONNECT_MIN",
 	"reconnect-max":  "SLIPWAY_WORKER_RECONNECT_MAX",
 	"stop-timeout":   "SLIPWAY_WORKER_STOP_TIMEOUT",
+	"health":         "SLIPWAY_WORKER_HEALTH",
 	"log-format":     "SLIPWAY_LOG_FORMAT",
 	"log-level":      "SLIPWAY_LOG_LEVEL",
 }
@@ -92,6 +94,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.DurationVar(&o.ReconnectMin, "reconnect-min", 0, "the first pause before a reconnect is at random up to this `TIME` (default 500ms)")
 	f.DurationVar(&o.ReconnectMax, "reconnect-max", 0, "that bound is doubled from one failure to the next, up to this `TIME` (default 30s)")
 	f.DurationVar(&o.StopTimeout, "stop-timeout", 0, "`TIME` to stop and report builds after the second signal (default 1m)")
+	f.StringVar(&s.health, "health", "", "loopback `ADDR` to serve /livez, /readyz and /metrics on (default: none)")
 	f.StringVar(&s.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "`LEVEL` of the log: debug, info, warn or error")
 	return f
@@ -203,7 +206,7 @@ func (s *settings) checkTyped() error {
 	if err := queue.CheckName("name", o.Worker); err != nil {
 		return s.wrong("name", "%s %s", strings.TrimPrefix(rule(err), "name "))
 	}
-	return nil
+	return s.checkHealth()
 }
 
 // checkURLs finds what is no address of a controller. It does not repeat them: somebody may have put a password there.
