@@ -22,6 +22,7 @@ type report struct {
 	Controller string        `json:"controller,omitempty"`
 	Session    string        `json:"session,omitempty"`
 	Connected  *time.Time    `json:"connected_at,omitempty"`
+	Answered   *time.Time    `json:"answered_at,omitempty"` // the newest heartbeat that was
 	Builds     []buildReport `json:"builds"`
 }
 
@@ -40,6 +41,9 @@ func reportOf(s worker.AgentStatus) report {
 	}
 	if !s.Connected.IsZero() {
 		r.Connected = new(s.Connected.UTC())
+	}
+	if !s.Answered.IsZero() {
+		r.Answered = new(s.Answered.UTC())
 	}
 	for _, t := range s.Attempts {
 		r.Builds = append(r.Builds, buildReport{
@@ -78,8 +82,12 @@ func (r *report) print(out io.Writer) error {
 	if r.Connected != nil {
 		connected = r.Controller + ", session " + r.Session + ", since " + r.Connected.Format(time.RFC3339)
 	}
-	fmt.Fprintf(out, "worker:    %s\nconnected: %s\ndraining:  %t\nslots:     %d, %d taken\n",
-		r.Worker, connected, r.Draining, r.Slots, len(r.Builds))
+	answered := "never"
+	if r.Answered != nil {
+		answered = r.Answered.Format(time.RFC3339)
+	}
+	fmt.Fprintf(out, "worker:    %s\nconnected: %s\nanswered:  %s\ndraining:  %t\nslots:     %d, %d taken\n",
+		r.Worker, connected, answered, r.Draining, r.Slots, len(r.Builds))
 	if len(r.Builds) == 0 {
 		return nil
 	}
