@@ -47,6 +47,7 @@ var suites = []suite{
 	{name: "fair", run: runFair, runs: 3},
 	{name: "million", run: runMillion, runs: 1},
 	{name: "crash", run: runCrash, runs: 1},
+	{name: "idle", run: runIdle, runs: 3, counted: true},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

@@ -30,6 +30,8 @@ func main() {
 var otherProcesses = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
 	submitterCommand: runSubmitter,
 	claimerCommand:   runClaimer,
+	hubCommand:       runHub,
+	fleetCommand:     runFleet,
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -122,6 +124,9 @@ type sizes struct {
 	calm              time.Duration // before builds are deleted
 
 	crashes, crashBuilds int // of the server; builds between them
+
+	idleWorkers, idleBuilds int
+	idle                    time.Duration // in which the workers wait
 }
 
 var (
@@ -130,11 +135,13 @@ var (
 		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute, kills: 20, fairClaims: 2_000,
 		history: 1_000_000, readings: 1_000, calm: 30 * time.Second,
 		crashes: 10, crashBuilds: 500,
+		idleWorkers: 10_000, idleBuilds: 500, idle: time.Minute,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
 		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second, kills: 3, fairClaims: 400,
 		history: 20_000, readings: 100, calm: 4 * time.Second,
 		crashes: 2, crashBuilds: 50,
+		idleWorkers: 200, idleBuilds: 20, idle: 3 * time.Second,
 	}
 )
