@@ -38,7 +38,7 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 		return s.failed("session not opened", err)
 	}
 	s.id, s.worker, s.slots, s.draining = id, hello.Worker, hello.Slots, hello.Draining
-	s.operations = make(chan operation, 4*(s.slots+len(hello.Running)+4))
+	s.most = 4 * (s.slots + len(hello.Running) + 4)
 	s.log = s.log.With("session", int64(id))
 	s.hub.replace(s)
 	decisions, starts, err := s.adopt(ctx, hello.Running)

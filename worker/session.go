@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +24,7 @@ const (
 )
 
 // A session is one connection of a worker. Its reading goroutine answers from memory, so that heartbeats never wait for the database;
-// what needs the database is done by a second one, in order.
+// what needs the database is done by a second one, in order, which there is only while there is something to do.
 type session struct {
 	hub      *Hub
 	conn     *ws.Conn
@@ -33,18 +34,21 @@ type session struct {
 	impatience *time.Timer // closes the connection unless hello comes
 
 	// Set by hello, before anybody else knows the session.
-	id         queue.SessionID
-	worker     string
-	slots      int
-	operations chan operation // what waits for the database
+	id     queue.SessionID
+	worker string
+	slots  int
+	most   int // operations that may wait
 
-	mu       sync.Mutex
-	draining bool // wants no offers any more
-	paused   bool // wants none until it resumes
-	full     bool // has declined for want of a slot, and has not said since that it has one
-	busy     int  // slots that are taken by nothing that is leased
-	leases   map[queue.AttemptID]*held
-	asked    map[wire.Ref]map[wire.Type]bool // what is among the operations
+	operator sync.WaitGroup // the goroutine that does operations
+
+	mu         sync.Mutex
+	draining   bool // wants no offers any more
+	paused     bool // wants none until it resumes
+	full       bool // has declined for want of a slot, and has not said since that it has one
+	busy       int  // slots that are taken by nothing that is leased
+	leases     map[queue.AttemptID]*held
+	operations []operation // what waits for the database
+	operating  bool        // somebody does what waits
 }
 
 // An operation is a message of the worker that needs the database.
@@ -61,7 +65,7 @@ type held struct {
 	told     time.Time // when the worker was last told of the cancel
 }
 
-// connect serves GET /v1/worker/connect for as long as the connection lasts.
+// connect serves GET /v1/worker/connect. The connection outlasts the request.
 func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 	identity, err := h.authenticate(r)
 	if err != nil {
@@ -72,7 +76,6 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Retry-After", "1") // it may just have begun
 		return err
 	}
-	defer h.sessions.Done()
 	conn, err := ws.Accept(w, r, &ws.Options{
 		Subprotocols: wire.Subprotocols(),
 		MaxMessage:   wire.MaxMessage,
@@ -81,15 +84,14 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		ControlLane:  controlLane,
 	})
 	if err != nil {
+		h.sessions.Done()
 		return notAccepted(err)
 	}
-	s := &session{
-		hub: h, conn: conn, identity: identity,
-		log:    h.opts.Logger.With("worker", identity.Worker),
-		leases: make(map[queue.AttemptID]*held),
-		asked:  make(map[wire.Ref]map[wire.Type]bool),
-	}
-	s.serve(ctx)
+	s := &session{hub: h, conn: conn, identity: identity, log: h.opts.Logger.With("worker", identity.Worker)}
+	go func() { // the handler returns, so that what the HTTP server keeps for the request is freed
+		defer h.sessions.Done()
+		s.serve(ctx)
+	}()
 	return nil
 }
 
@@ -122,13 +124,9 @@ func notAccepted(err error) error {
 
 // serve runs the connection to its end. Whatever happens in it stays in it.
 func (s *session) serve(hubCtx context.Context) {
-	var operator sync.WaitGroup
 	defer func() {
 		s.recovered(recover())
-		if s.operations != nil {
-			close(s.operations)
-		}
-		operator.Wait()
+		s.operator.Wait()
 		s.hub.leave(s)
 		if hubCtx.Err() != nil {
 			return // Run writes off all sessions at once
@@ -141,11 +139,7 @@ func (s *session) serve(hubCtx context.Context) {
 	defer s.impatience.Stop()
 	err := s.conn.Run(hubCtx, func(ctx context.Context, kind ws.Kind, data []byte) error {
 		if s.id == 0 {
-			err := s.hello(ctx, kind, data)
-			if err == nil && s.id != 0 {
-				operator.Go(func() { s.operate(hubCtx) })
-			}
-			return err
+			return s.hello(ctx, kind, data)
 		}
 		if kind == ws.Log {
 			return s.receiveLog(ctx, data)
@@ -159,14 +153,17 @@ func (s *session) serve(hubCtx context.Context) {
 
 // operate does what waits for the database, also when the connection has ended: what the worker has said counts.
 func (s *session) operate(ctx context.Context) {
-	for o := range s.operations {
+	for {
 		s.mu.Lock()
-		delete(s.asked[o.ref], o.kind)
-		if len(s.asked[o.ref]) == 0 {
-			delete(s.asked, o.ref)
+		if len(s.operations) == 0 {
+			s.operations, s.operating = nil, false
+			s.mu.Unlock()
+			return
 		}
+		next := s.operations[0]
+		s.operations = s.operations[1:]
 		s.mu.Unlock()
-		s.do(ctx, o)
+		s.do(ctx, next)
 	}
 }
 
@@ -188,18 +185,17 @@ func (s *session) recovered(p any) {
 func (s *session) later(ref wire.Ref, m wire.Message, do func(context.Context)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asked[ref][m.Type()] {
+	if slices.ContainsFunc(s.operations, func(o operation) bool { return o.ref == ref && o.kind == m.Type() }) {
 		return nil
 	}
-	select {
-	case s.operations <- operation{ref, m.Type(), do}:
-	default:
+	if len(s.operations) >= s.most {
 		return closeError(wire.CloseRateLimited)
 	}
-	if s.asked[ref] == nil {
-		s.asked[ref] = make(map[wire.Type]bool)
+	s.operations = append(s.operations, operation{ref, m.Type(), do})
+	if !s.operating {
+		s.operating = true
+		s.operator.Go(func() { s.operate(s.hub.running) }) // which was set before there were sessions
 	}
-	s.asked[ref][m.Type()] = true
 	return nil
 }
 
@@ -245,6 +241,9 @@ func (s *session) remember(id queue.AttemptID) {
 	round := s.hub.currentRound()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.leases == nil {
+		s.leases = make(map[queue.AttemptID]*held)
+	}
 	if s.leases[id] == nil {
 		s.leases[id] = &held{round: round}
 	}

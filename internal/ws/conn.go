@@ -26,20 +26,26 @@ const (
 // reason of a [*CloseError] that it is or wraps, else with 1011 and no reason.
 type Handler func(ctx context.Context, kind Kind, data []byte) error
 
-// A Conn is one side of a WebSocket connection. Its methods may be called by any number of goroutines at once.
+// A Conn is one side of a WebSocket connection. Its methods may be called by any number of goroutines at once. While nothing is to be
+// written it has no goroutine but the one that runs it.
 //
 // Run must be called once; a Conn that is not run is given back with CloseNow.
 type Conn struct {
 	socket  *websocket.Conn
 	options Options
 
-	control chan []byte
-	logs    chan []byte
-	pongs   chan string // at most the newest
-
-	once   sync.Once
 	ending chan struct{} // closed when last is set
 	last   farewell
+	left   chan struct{} // closed when the farewell has been written
+
+	mu      sync.Mutex
+	control lane
+	logs    lane
+	ping    *string            // the newest that is not answered
+	ponged  bool               // what was written last is an answer to a ping
+	cancel  context.CancelFunc // ends the handler's context; nil before Run
+	fuse    *time.Timer        // closes the socket when the end takes too long
+	writing bool               // a goroutine writes, or has written the farewell
 }
 
 // A farewell is how a connection ends. It is set once.
@@ -58,10 +64,10 @@ func newConn(socket *websocket.Conn, o Options) *Conn {
 	c := &Conn{
 		socket:  socket,
 		options: o,
-		control: make(chan []byte, o.ControlLane),
-		logs:    make(chan []byte, o.LogLane),
-		pongs:   make(chan string, 1),
 		ending:  make(chan struct{}),
+		left:    make(chan struct{}),
+		control: lane{limit: o.ControlLane},
+		logs:    lane{limit: o.LogLane},
 	}
 	// The library would answer on the reading goroutine. Here only one goroutine writes.
 	socket.SetPingHandler(c.pinged)
@@ -86,20 +92,18 @@ func (c *Conn) Subprotocol() string { return c.socket.Subprotocol() }
 // Run returns [Options.CloseTimeout] after that at the latest, or else when the handler does.
 func (c *Conn) Run(ctx context.Context, handle Handler) error {
 	handling, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var writer, watcher sync.WaitGroup
-	done := make(chan struct{})
+	disarm := context.AfterFunc(handling, func() {
+		c.end(farewell{cause: context.Cause(ctx), code: codeGoingAway, flush: true})
+	})
 	defer func() {
 		// The end has come already, unless the handler panicked.
 		c.end(farewell{cause: ErrClosed, code: codeInternal})
-		writer.Wait()
-		close(done)
-		watcher.Wait()
+		<-c.left
+		disarm()
+		c.fuse.Stop()
 		c.socket.Close()
 	}()
-	writer.Go(c.write)
-	watcher.Go(func() { c.watch(ctx, cancel, done) })
-
+	c.begin(cancel)
 	peer := c.read(handling, handle)
 	if peer != nil && c.last.broken {
 		return peer
@@ -107,21 +111,23 @@ func (c *Conn) Run(ctx context.Context, handle Handler) error {
 	return c.last.cause
 }
 
-// watch begins the end when ctx does, and bounds how long the end may take.
-func (c *Conn) watch(ctx context.Context, cancel context.CancelFunc, done <-chan struct{}) {
-	select {
-	case <-ctx.Done():
-		c.end(farewell{cause: context.Cause(ctx), code: codeGoingAway, flush: true})
-	case <-c.ending:
+// begin has written what was sent before Run.
+func (c *Conn) begin(cancel context.CancelFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = cancel
+	if c.Ended() {
+		c.finish()
+		return
 	}
-	cancel()
-	fuse := time.NewTimer(c.options.CloseTimeout)
-	defer fuse.Stop()
-	select {
-	case <-done:
-	case <-fuse.C:
-		c.socket.Close()
-	}
+	c.wake()
+}
+
+// finish has the farewell written, and bounds how long that and the peer's answer may take. The caller holds c.mu.
+func (c *Conn) finish() {
+	c.cancel()
+	c.fuse = time.AfterFunc(c.options.CloseTimeout, func() { c.socket.Close() })
+	c.wake()
 }
 
 // SendControl puts a control message into its lane. Nil says that it will be written if the connection lives long enough.
@@ -130,12 +136,13 @@ func (c *Conn) watch(ctx context.Context, cancel context.CancelFunc, done <-chan
 // A full lane makes SendControl wait, until ctx ends; after [Options.WriteTimeout] the connection is dropped with [ErrBacklog].
 // Once the connection begins to end the error is [ErrClosed].
 func (c *Conn) SendControl(ctx context.Context, data []byte) error {
-	if sent, err := c.trySend(c.control, data); sent || err != nil {
+	room, err := c.push(&c.control, data)
+	if room == nil {
 		return err
 	}
 	patience := time.NewTimer(c.options.WriteTimeout)
 	defer patience.Stop()
-	err := c.send(ctx, c.control, data, patience.C)
+	err = c.pushLater(ctx, &c.control, data, room, patience.C)
 	if errors.Is(err, ErrBacklog) {
 		c.drop(ErrBacklog)
 	}
@@ -144,8 +151,8 @@ func (c *Conn) SendControl(ctx context.Context, data []byte) error {
 
 // TryControl is SendControl that never waits: if the lane is full it returns [ErrBacklog], and the connection goes on.
 func (c *Conn) TryControl(data []byte) error {
-	sent, err := c.trySend(c.control, data)
-	if err == nil && !sent {
+	room, err := c.push(&c.control, data)
+	if room != nil {
 		return ErrBacklog
 	}
 	return err
@@ -153,35 +160,42 @@ func (c *Conn) TryControl(data []byte) error {
 
 // SendLog is like SendControl, for a log message, but a full lane makes it wait for as long as the connection and ctx last.
 func (c *Conn) SendLog(ctx context.Context, data []byte) error {
-	if sent, err := c.trySend(c.logs, data); sent || err != nil {
+	room, err := c.push(&c.logs, data)
+	if room == nil {
 		return err
 	}
-	return c.send(ctx, c.logs, data, nil)
+	return c.pushLater(ctx, &c.logs, data, room, nil)
 }
 
-func (c *Conn) trySend(lane chan<- []byte, data []byte) (bool, error) {
+// push puts data into a lane. If that is full it returns what is closed when there may be room again.
+func (c *Conn) push(l *lane, data []byte) (room <-chan struct{}, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.Ended() {
-		return false, ErrClosed
+		return nil, ErrClosed
 	}
-	select {
-	case lane <- data:
-		return true, nil
-	default:
-		return false, nil
+	if room := l.push(data); room != nil {
+		return room, nil
 	}
+	c.wake()
+	return nil, nil
 }
 
-func (c *Conn) send(ctx context.Context, lane chan<- []byte, data []byte, patience <-chan time.Time) error {
-	select {
-	case lane <- data:
-		return nil
-	case <-c.ending:
-		return ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-patience:
-		return ErrBacklog
+// pushLater is push that waits for room.
+func (c *Conn) pushLater(ctx context.Context, l *lane, data []byte, room <-chan struct{}, patience <-chan time.Time) (err error) {
+	for room != nil {
+		select {
+		case <-room:
+		case <-c.ending:
+			return ErrClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-patience:
+			return ErrBacklog
+		}
+		room, err = c.push(l, data)
 	}
+	return err
 }
 
 // Close begins the end: what waits in the control lane is written, then a close frame with the code and the reason, cut to 123
@@ -194,10 +208,16 @@ func (c *Conn) Close(code int, reason string) {
 func (c *Conn) CloseNow() { c.drop(ErrClosed) }
 
 func (c *Conn) end(f farewell) {
-	c.once.Do(func() {
-		c.last = f
-		close(c.ending)
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Ended() {
+		return
+	}
+	c.last = f
+	close(c.ending)
+	if c.cancel != nil { // else Run does it
+		c.finish()
+	}
 }
 
 // drop ends the connection where saying why is of no use.

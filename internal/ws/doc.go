@@ -17,7 +17,7 @@
 //     (Only the 1002 for a peer that breaks RFC 6455 comes from gorilla/websocket itself.)
 //   - Nothing waits without bound. A write that makes no progress, a peer that says nothing, a lane that stays full each end the
 //     connection after a time from [Options].
-//   - Memory is bounded: a message by [Options.MaxMessage], the lanes by their lengths; of any number of pings only the newest is answered.
+//   - Memory is bounded: a message by [Options.MaxMessage], the lanes by their lengths; one that waits has no buffer but for reading; of any number of pings only the newest is answered.
 //   - Whatever ends the connection, [Conn.Run] returns when nothing that it started is left, and says why: a [*CloseError] if the peer
 //     closed, a sentinel of this package, or the network's error.
 //   - Constructors start nothing. A panic of the handler leaves through Run, on its caller's goroutine, after the same cleaning up.

@@ -90,10 +90,9 @@ func (c *Conn) alive() error {
 
 // pinged notes what to answer. RFC 6455 lets an older ping go unanswered when a newer one has come.
 func (c *Conn) pinged(data string) error {
-	select {
-	case <-c.pongs:
-	default:
-	}
-	c.pongs <- data // has room: nobody else sends
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ping = &data
+	c.wake()
 	return c.alive()
 }
