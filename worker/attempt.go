@@ -38,16 +38,17 @@ type attempt struct {
 	killing sync.Once
 	closing sync.Once
 
-	mu     sync.Mutex
-	stage  wire.Stage
-	quiet  bool // nothing of it runs any more
-	stale  bool // it is not this worker's any more
-	kept   bool // its files stay, for the next process of the agent to report it
-	lease  lease
-	asker  *link // the link over which accept was last sent
-	asked  moment
-	exit   *int
-	killer *time.Timer // of a cancel's grace
+	mu      sync.Mutex
+	stage   wire.Stage
+	secrets wire.Secrets // set by the start, and not changed from then on
+	quiet   bool         // nothing of it runs any more
+	stale   bool         // it is not this worker's any more
+	kept    bool         // its files stay, for the next process of the agent to report it
+	lease   lease
+	asker   *link // the link over which accept was last sent
+	asked   moment
+	exit    *int
+	killer  *time.Timer // of a cancel's grace
 }
 
 // newAttempt makes the attempt that an offer is about, and its place on the disk.
@@ -67,7 +68,6 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.spool.hide(t.token.Reveal())
 	t.shipment.spool = t.spool
 	return t, nil
 }
@@ -130,12 +130,12 @@ func (t *attempt) accept() {
 }
 
 // start lets the attempt begin, with a lease that counts from when it was asked for.
-func (t *attempt) start(length time.Duration) {
+func (t *attempt) start(length time.Duration, secrets wire.Secrets) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lease.renew(t.asked, length)
 	if t.stage == wire.StageAccepted {
-		t.stage = wire.StageRunning
+		t.stage, t.secrets = wire.StageRunning, secrets
 		close(t.started)
 	}
 }
@@ -344,7 +344,7 @@ func (t *attempt) artifactsPath() string { return attemptPath(queue.AttemptID(t.
 
 // environment returns the variables that Slipway gives to a build.
 func (t *attempt) environment() []string {
-	return []string{
+	env := []string{
 		"CI=true",
 		"SLIPWAY_BUILD_ID=" + t.ref.Build.String(),
 		fmt.Sprintf("SLIPWAY_EPOCH=%d", t.ref.Epoch),
@@ -353,4 +353,8 @@ func (t *attempt) environment() []string {
 		"SLIPWAY_URL=" + strings.TrimSuffix(t.agent.controller.Load().String(), "/"),
 		"SLIPWAY_TOKEN=" + t.token.Reveal(),
 	}
+	for name, value := range t.secrets {
+		env = append(env, name+"="+value)
+	}
+	return env
 }

@@ -77,6 +77,12 @@
 //
 // Package keyauth makes a Hub's authenticate function of package auth's keys, package storeblobs its [Blobs] of a storage.Store.
 //
+// # Secrets
+//
+// What [HubOptions.Secrets] returns goes to the worker with the start, from memory to memory, into the variables of the build's environment.
+// It is in no row of the queue and no file of the Agent. The Agent takes it out of the log and of all that it says of the build, in the plain
+// and in encodings that tools use; a build that wants to tell a secret can still do so, and its artifacts are stored as they are.
+//
 // # Testing
 //
 // Package workertest plays either side of a connection in tests, and holds any worker and any controller to the protocol.

@@ -55,7 +55,8 @@ type Job struct {
 	Dir string
 	// Source is the directory below Dir that holds the unpacked source; the attempt's working directory.
 	Source string
-	// Env are the variables that Slipway gives to the attempt ("KEY=value"), the build token among them.
+	// Env are the variables that Slipway gives to the attempt ("KEY=value"), the build token and the build's secrets among them. Log takes
+	// those out of what is written to it; an executor writes them nowhere else.
 	Env []string
 	// Log takes the attempt's output, standard output and standard error in the order they were written.
 	// Writes never fail and may block only briefly.

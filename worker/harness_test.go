@@ -26,6 +26,7 @@ import (
 	"github.com/slipway-build/slipway/storage"
 	"github.com/slipway-build/slipway/storage/memstore"
 	"github.com/slipway-build/slipway/worker"
+	"github.com/slipway-build/slipway/worker/procexec"
 	"github.com/slipway-build/slipway/worker/storeblobs"
 )
 
@@ -335,6 +336,7 @@ func writeFile(t *testing.T, name string, content []byte) {
 
 // TestMain fails if a hub or an agent leaves a goroutine behind.
 func TestMain(m *testing.M) {
+	procexec.Guardian()
 	code := m.Run()
 	deadline := time.After(10 * time.Second)
 	for tick := time.Tick(20 * time.Millisecond); code == 0 && leaked() != ""; {

@@ -52,7 +52,9 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 		return errGone
 	}
 	for _, ref := range starts {
-		s.send(ctx, &wire.Start{Ref: ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
+		if err := s.later(ref, &wire.Accept{}, func(ctx context.Context) { s.start(ctx, ref) }); err != nil {
+			return err
+		}
 	}
 	s.hub.join(s)
 	s.log.Info("worker connected", "version", hello.Version, "slots", hello.Slots, "running", len(hello.Running))

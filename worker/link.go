@@ -269,7 +269,7 @@ func (l *link) act(ctx context.Context, m wire.Message) {
 // start lets an attempt run. One that is not waited for any more is given back.
 func (l *link) start(ctx context.Context, m *wire.Start) {
 	if t := l.agent.attempt(m.Ref); t != nil {
-		t.start(m.Lease.Duration())
+		t.start(m.Lease.Duration(), m.Secrets)
 		return
 	}
 	l.giveBack(ctx, m.Ref, "the worker no longer waited for the start")

@@ -112,12 +112,7 @@ func (s *session) accept(ctx context.Context, m *wire.Accept) {
 		return
 	}
 	s.remember(id)
-	if !s.hub.alive() {
-		s.refuse(ctx, m, m.Ref, ErrUnavailable) // it accepts again until the answer is start or the lease is over
-		return
-	}
-	s.send(ctx, &wire.Start{Ref: m.Ref, Lease: wire.MillisOf(s.hub.opts.Lease)})
-	s.log.Info("build started", "build", m.Build, "epoch", m.Epoch)
+	s.start(ctx, m.Ref)
 }
 
 func (s *session) decline(ctx context.Context, m *wire.Decline) {

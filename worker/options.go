@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -44,6 +45,15 @@ type HubOptions struct {
 	LogCap int64
 	// MaxArtifact is the largest artifact, in bytes. Default: 4 GiB.
 	MaxArtifact int64
+	// Secrets returns the secrets of the attempt that the lease is of, for which the worker is about to be told to start: names of
+	// environment variables and their values, within the rules of [wire.Secrets]. [queue.Lease.Project] says whose they are to be. They are
+	// sent to that worker in the start, to be had by the build and to be kept out of its log, and are neither stored nor logged here; a
+	// connection without TLS shows them to the network. It is called for each start, which may come more than once for an attempt, and by
+	// several goroutines at once; ctx ends when a third of Lease has passed.
+	//
+	// On an error, or what breaks the rules, nothing runs: the attempt is lost, and the build attempted again while it has attempts left. The
+	// error is logged, and told to nobody; it must hold no secret. Default: nil, builds have no secrets.
+	Secrets func(ctx context.Context, lease queue.Lease) (map[string]Secret, error)
 	// StallTimeout ends an upload or download that makes no progress. Default: 60 s.
 	StallTimeout time.Duration
 	// Logger takes what happens. Default: [slog.Default].

@@ -20,6 +20,7 @@ func (t *attempt) perform() *wire.Finished {
 	ctx, cancel := context.WithTimeoutCause(t.ctx, t.offer.Limits.RunTimeout.Duration(), ErrTimeout)
 	defer cancel()
 	t.checkLease(thisMoment()) // the start may have been long in coming
+	t.spool.hide(t.hidden()...)
 	result, err := t.execute(ctx)
 	if errors.Is(err, ErrNotKilled) {
 		t.log.Error("the build cannot be killed: nothing is reported, so that no other worker starts it while it lives")
@@ -39,6 +40,7 @@ func (t *attempt) perform() *wire.Finished {
 			end.Outcome, end.PartialReason = wire.OutcomeCanceled, ""
 		}
 	}
+	end.Reason, end.PartialReason = wire.Text(t.mask(string(end.Reason))), wire.Text(t.mask(string(end.PartialReason)))
 	if err != nil && cause == nil {
 		t.spool.notice("%s", end.Reason)
 	}
@@ -52,7 +54,7 @@ func (t *attempt) perform() *wire.Finished {
 func (t *attempt) execute(ctx context.Context) (result Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			t.log.Error("panic while running a build", "panic", p, "stack", string(debug.Stack()))
+			t.log.Error("panic while running a build", "panic", t.mask(fmt.Sprint(p)), "stack", string(debug.Stack()))
 			result, err = Result{}, errors.New("the executor panicked")
 		}
 	}()

@@ -61,6 +61,7 @@ type operation struct {
 // A held is what a session remembers of an attempt that is offered to its worker or run by it.
 type held struct {
 	round    uint64 // the reading of all leases that had begun when it was remembered
+	started  bool   // the worker was told so
 	canceled *wire.Cancel
 	told     time.Time // when the worker was last told of the cancel
 }

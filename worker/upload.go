@@ -34,7 +34,7 @@ func (t *attempt) upload(ctx context.Context, files []File) (done uploads) {
 			done.missing = fmt.Sprintf("artifact %q: %v", f.Name, err)
 		}
 		t.spool.notice("artifact %q is missing: %v", f.Name, err)
-		t.log.Warn("artifact not uploaded", "artifact", f.Name, "error", err)
+		t.log.Warn("artifact not uploaded", "artifact", t.mask(f.Name), "error", t.mask(err.Error()))
 		if ctx.Err() != nil || errors.Is(err, ErrUnauthorized) || errors.Is(err, queue.ErrStaleLease) {
 			break
 		}

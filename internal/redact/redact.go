@@ -175,3 +175,12 @@ func (r *Redactor) put(p []byte) {
 		r.emit(p)
 	}
 }
+
+// Text returns a text with secrets replaced.
+func Text(secrets []string, text string) string {
+	var out []byte
+	r := New(secrets, func(p []byte) { out = append(out, p...) })
+	_, _ = r.Write([]byte(text))
+	r.Flush()
+	return string(out)
+}

@@ -124,6 +124,8 @@ type Start struct {
 	Ref
 	// Lease is how long the lease lasts, counted from when the worker sent its accept, or the hello that named the attempt.
 	Lease Millis `json:"lease"`
+	// Secrets are variables for the build's environment. The worker keeps them in memory only, and out of all that it writes or sends.
+	Secrets Secrets `json:"secrets,omitempty"`
 }
 
 // Type implements [Message].
@@ -132,6 +134,7 @@ func (*Start) Type() Type { return TypeStart }
 func (m *Start) check(c *checker) {
 	m.Ref.check(c)
 	c.interval("lease", m.Lease)
+	m.Secrets.check(c)
 }
 
 // The phases that Slipway's own worker reports. A worker may report others: up to [MaxToken] visible ASCII characters.

@@ -306,6 +306,7 @@ func TestDocumentLimits(t *testing.T) {
 	values := map[string]any{
 		"MaxMessage": MaxMessage, "MaxLogData": MaxLogData, "MaxList": MaxList, "MaxDepth": MaxDepth, "MaxText": MaxText, "MaxToken": MaxToken,
 		"MaxPath": MaxPath, "MaxSlots": MaxSlots, "MaxEpoch": MaxEpoch, "MaxDuration": MaxDuration, "MinSessionMessage": MinSessionMessage,
+		"MaxSecrets": MaxSecrets, "MaxSecretBytes": MaxSecretBytes, "MinSecret": MinSecret,
 		"DefaultHeartbeat": DefaultHeartbeat, "HeartbeatJitter": HeartbeatJitter, "DefaultReadTimeout": DefaultReadTimeout,
 		"DefaultWriteTimeout": DefaultWriteTimeout, "DefaultLease": DefaultLease, "DefaultKillTime": DefaultKillTime, "DefaultGrace": DefaultGrace,
 		"DefaultHelloTimeout": DefaultHelloTimeout, "DefaultOfferTimeout": DefaultOfferTimeout, "DefaultCancelGrace": DefaultCancelGrace,

@@ -27,6 +27,12 @@ const (
 	MaxPath = 1024
 	// MaxSlots is the largest number of slots of a worker.
 	MaxSlots = 512
+	// MaxSecrets is the largest number of secrets of a build.
+	MaxSecrets = 64
+	// MaxSecretBytes is the largest size of a build's secrets, names and values together.
+	MaxSecretBytes = 64 << 10
+	// MinSecret is the least number of bytes of a secret's value.
+	MinSecret = 6
 	// MaxEpoch is the largest epoch: a log frame holds it in 32 bits.
 	MaxEpoch = 1<<32 - 1
 	// MaxDuration is the longest duration.

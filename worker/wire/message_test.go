@@ -50,7 +50,7 @@ var frames = []wire.Message{
 	},
 	&wire.Accept{Ref: ref, TokenHash: digest},
 	&wire.Decline{Ref: ref, Reason: wire.DeclinePreflight, Message: "only 1 GiB of disk left"},
-	&wire.Start{Ref: ref, Lease: 30_000},
+	&wire.Start{Ref: ref, Lease: 30_000, Secrets: wire.Secrets{"DEPLOY_KEY": "correct horse <battery>\n"}},
 	&wire.StateReport{Ref: ref, Phase: wire.PhaseSource, Percent: new(40), Message: "unpacking"},
 	&wire.Heartbeat{Seq: 17, Leases: []wire.Ref{ref}, Load: 3.25, FreeSlots: 3, Draining: true},
 	&wire.HeartbeatOK{
