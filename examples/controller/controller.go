@@ -34,6 +34,7 @@ type controller struct {
 	stdout   io.Writer
 	devKey   auth.Secret // to be printed; usually there is none
 	tls      *tls.Config // nil: none
+	secrets  *secretsDir // nil: builds have none
 	data     *data
 	hub      *worker.Hub
 	server   *server.Server
@@ -52,8 +53,13 @@ func newController(ctx context.Context, s *settings, getenv func(string) string,
 	if c.tls, err = tlsConfig(s); err != nil {
 		return nil, err
 	}
+	if s.secrets != "" {
+		if c.secrets, err = openSecrets(s.secrets); err != nil {
+			return nil, configf("-secrets-dir: %w", err)
+		}
+	}
 	if c.data, err = openData(ctx, s); err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.secrets.close())
 	}
 	if err := c.assemble(key); err != nil {
 		return nil, errors.Join(err, c.close())
@@ -67,6 +73,9 @@ func (c *controller) assemble(key auth.Secret) error {
 	s.hub.StallTimeout = s.server.StallTimeout
 	s.queue.LogBytes = s.hub.LogCap // what workers send is what is kept
 	s.queue.Archive = c.data.logs
+	if c.secrets != nil {
+		s.hub.Secrets = c.secrets.find
+	}
 	s.server.Version = version.Current().Version
 	keys, err := auth.New(c.data.auth, &auth.Options{AdminKey: key, Logger: c.log})
 	if err != nil {
@@ -190,4 +199,4 @@ func writeFile(path, text string) error {
 }
 
 // close closes the data, which comes last.
-func (c *controller) close() error { return c.data.Close() }
+func (c *controller) close() error { return errors.Join(c.data.Close(), c.secrets.close()) }

@@ -28,6 +28,7 @@ type settings struct {
 	storage         string
 	minFree         int64
 	archiveLogs     bool
+	secrets         string
 	database        string
 	schema          string
 	databaseConns   int
@@ -71,6 +72,7 @@ func (s *settings) define(f *flags) {
 	f.text(&s.storage, "storage", "", "`DIR` for sources and artifacts, which controllers may share; blobs in -data if not set")
 	f.size(&s.minFree, "min-free", 256<<20, "`SIZE` that must stay free on the storage's file system")
 	f.choice(&s.archiveLogs, "archive-logs", false, "move logs of ended builds, compressed, from the database to logs in the storage; all controllers need it then, for good")
+	f.text(&s.secrets, "secrets-dir", "", "`DIR` with secrets for builds, one per file: PROJECT/NAME, which only its owner can read")
 	f.text(&s.database, "database", "", "`URL` of a PostgreSQL database to use instead of SQLite; better set by SLIPWAY_DATABASE_URL")
 	f.text(&s.schema, "schema", "slipway", "`NAME` of the schema in PostgreSQL")
 	f.count(&s.databaseConns, "database-conns", 16, "largest `NUMBER` of connections to PostgreSQL")
