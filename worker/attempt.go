@@ -63,7 +63,10 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
+	err := writeCap(t.dir, o.Limits.LogCap)
+	if err != nil {
+		return nil, err
+	}
 	t.spool, err = newSpool(filepath.Join(t.dir, logFile), min(a.opts.SpoolMax, o.Limits.LogCap), t.shipment.poke)
 	if err != nil {
 		return nil, err

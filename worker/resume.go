@@ -20,6 +20,8 @@ import (
 // directory reports what it finds.
 const (
 	logFile = "log"
+	// capFile has the limit of the log, in bytes.
+	capFile = "log.cap"
 	// endFile has the end of the attempt from when it is known until the controller has stored it.
 	endFile = "result.json"
 	// doneFile says that there is nothing to report, where a workspace is kept.
@@ -116,7 +118,8 @@ func (a *Agent) takeUpOne(build queue.ID, name string) error {
 		return removeTree(dir) // it was never accepted
 	}
 	t := a.shell(id)
-	t.spool, err = openSpool(filepath.Join(dir, logFile), a.opts.SpoolMax, t.shipment.poke)
+	t.shipment.limit = readCap(dir)
+	t.spool, err = openSpool(filepath.Join(dir, logFile), min(a.opts.SpoolMax, t.shipment.limit), t.shipment.poke)
 	if err != nil {
 		return err
 	}
@@ -133,6 +136,24 @@ func (a *Agent) takeUpOne(build queue.ID, name string) error {
 	a.left = append(a.left, func() { t.resume(kept) })
 	t.log.Info("build taken up that an earlier process of the agent left", "ended", kept != nil)
 	return nil
+}
+
+// writeCap keeps the limit of an attempt's log.
+func writeCap(dir string, limit int64) error {
+	return os.WriteFile(filepath.Join(dir, capFile), strconv.AppendInt(nil, limit, 10), 0o600)
+}
+
+// readCap reads it. Where it is not known, as the agent was killed too early or is of an older version, there is none but the queue's.
+func readCap(dir string) int64 {
+	content, err := os.ReadFile(filepath.Join(dir, capFile))
+	if err != nil {
+		return math.MaxInt64
+	}
+	limit, err := strconv.ParseInt(string(content), 10, 64)
+	if err != nil || limit < 0 {
+		return math.MaxInt64
+	}
+	return limit
 }
 
 // readEnd reads how the attempt ended. It is nil if it had not, or nobody knows.

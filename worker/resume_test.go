@@ -33,8 +33,13 @@ type doomed struct {
 }
 
 func newDoomed(t *testing.T, run executor, edit func(*worker.AgentOptions)) *doomed {
+	return newDoomedAt(t, nil, run, edit)
+}
+
+// newDoomedAt is newDoomed with other options of the hub.
+func newDoomedAt(t *testing.T, hub func(*worker.HubOptions), run executor, edit func(*worker.AgentOptions)) *doomed {
 	w := newWorld(t)
-	c := w.controllerOn(patiently(), nil)
+	c := w.controllerOn(patiently(), hub)
 	d := &doomed{world: w, c: c, proxy: newProxy(t, c.server.URL), dir: filepath.Join(t.TempDir(), "doomed")}
 	d.quit = w.agent("one", run, func(o *worker.AgentOptions) {
 		o.Dir, o.StopTimeout = d.dir, 50*time.Millisecond
@@ -142,6 +147,40 @@ func TestKilledWhileRunning(t *testing.T) {
 	}
 	if strings.Contains(d.log.String(), "slw_build_") {
 		t.Error("a token was logged")
+	}
+}
+
+// A log that the agent was killed in stays within the limit that its controller had set, whether it was cut already or is cut by what the
+// next process adds.
+func TestKilledAtLogCap(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	const cut = "\n[slipway] the log is cut here: it is longer than 1000 bytes\n"
+	for name, length := range map[string]int{"cut": 5 * limit, "about to be cut": limit - len(cut) - 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			written := make(chan struct{})
+			d := newDoomedAt(t, func(o *worker.HubOptions) { o.LogCap = limit }, func(ctx context.Context, job worker.Job) (worker.Result, error) {
+				_, _ = job.Log.Write(bytes.Repeat([]byte("x"), length))
+				close(written)
+				<-ctx.Done()
+				return worker.Result{}, context.Cause(ctx)
+			}, nil)
+			id := d.submit(func(p *queue.Params) { p.MaxAttempts = 1 })
+			receive(t, "the log is written", written)
+			d.proxy.shut()
+			d.again(d.image(), executor(succeed))
+			if b := d.end(id); b.State != queue.Lost || !strings.Contains(b.Reason, "the log is longer than 1000 bytes") {
+				t.Errorf("the build ended as %+v", b)
+			}
+			log := string(d.readLog(id))
+			if a := d.attempt(id); len(log) != limit || a.LogLength != limit || a.LogComplete {
+				t.Errorf("%d bytes of log, attempt %+v", len(log), a)
+			}
+			if !strings.HasSuffix(log, cut) || strings.Count(log, "[slipway] the log is cut here") != 1 {
+				t.Errorf("the log is %q", log)
+			}
+		})
 	}
 }
 

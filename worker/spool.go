@@ -69,6 +69,10 @@ func (s *spool) hide(secrets ...string) { s.hidden = redact.New(secrets, s.write
 // Write implements [io.Writer]. It always takes all of p.
 func (s *spool) Write(p []byte) (int, error) {
 	s.mu.Lock()
+	if s.closed || s.cut != "" { // a build that writes without end shall not keep the machine busy
+		s.mu.Unlock()
+		return len(p), nil
+	}
 	if s.hidden != nil {
 		_, _ = s.hidden.Write(p)
 	} else {
@@ -85,7 +89,7 @@ func (s *spool) notice(format string, args ...any) {
 }
 
 func (s *spool) write(p []byte) {
-	if s.closed || s.cut != "" {
+	if s.closed || s.cut != "" { // one Write may become several of these
 		return
 	}
 	if room := max(0, s.max-int64(len(s.marker))-s.length); int64(len(p)) > room {
