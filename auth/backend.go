@@ -38,6 +38,25 @@ type Backend interface {
 	// List returns up to f.Limit keys that match f, expired and revoked ones
 	// included, in descending order of id. f.Limit is positive.
 	List(ctx context.Context, f Filter) ([]Key, error)
+
+	// Now returns the time of the store's own clock, by which Enrol goes.
+	Now(ctx context.Context) (time.Time, error)
+
+	// Enrol stores the key of a worker for the enroller that has the id r.EnrolledBy,
+	// and returns it. CreatedAt is the store's own time and Pools are the enroller's,
+	// whatever r says. Of the calls at once for one enroller no more succeed than it
+	// has uses.
+	//
+	// A key that the enroller has stored for that worker and hash before, and that is
+	// not revoked, is returned as it is, and nothing is stored, whatever has become of
+	// the enroller: so a call whose answer was lost can be repeated.
+	//
+	// Else the error is ErrNotFound if there is no such enroller, or if it has expired,
+	// was revoked or has stored as many keys as it has uses, revoked ones included;
+	// ErrTaken if the worker has a key that is neither revoked nor expired, or if the
+	// enroller has stored that hash for another worker in a key that is not revoked;
+	// ErrConflict if there is a record of that id.
+	Enrol(ctx context.Context, r Record) (Key, error)
 }
 
 // A Record is what a [Backend] stores of a key.

@@ -7,10 +7,11 @@
 // allows, in the project and pools of the key:
 //
 //	role       may                       where
-//	admin      everything but connect    in every project and pool
+//	admin      all but connect and enrol in every project and pool
 //	submitter  read, submit, cancel      in its project; in its pools, or all its host grants
 //	viewer     read                      in its project
 //	worker     connect                   in its pools, of which there is at least one
+//	enroller   enrol                     workers of its name or pattern, in its pools
 //
 // A service mounts it in a few lines:
 //
@@ -22,6 +23,16 @@
 //
 //	p, _ := auth.FromContext(r.Context())
 //	if err := p.Authorize(auth.Submit, project); err != nil { … }
+//
+// # Enrolment
+//
+// A key of role enroller is an enrolment token. It is no credential: all it is good for
+// is [Keys.Enrol], which exchanges it for the key of a worker. The worker makes the
+// secret of that key itself, as a [Draft], and sends the hash. Neither what is on the
+// wire nor what the service stores is enough to be that worker, and a worker that
+// loses the answer asks again with the same draft and gets the same key. A token is for
+// workers of one name, or of names with one beginning, for a number of them and for a
+// time that goes by the clock of the store. A name that has a good key is refused.
 //
 // # What it guarantees
 //
@@ -44,9 +55,9 @@
 //
 // # Implementing a Backend
 //
-// A [Backend] is five atomic operations on records. The front end validates,
-// makes ids and secrets, hashes, compares and judges; a backend stores what it is
-// given and never sees a secret. The contract is the comments of [Backend];
+// A [Backend] is seven operations, six of them on records and atomic. The front end
+// validates, makes ids and secrets, hashes, compares and judges; a backend stores what
+// it is given, counts the uses of enrollers, and never sees a secret. The contract is the comments of [Backend];
 // [github.com/slipway-build/slipway/auth/authtest.Run] checks it.
 //
 // # Testing

@@ -26,6 +26,9 @@ var (
 	// why and how to make a better one, never the key.
 	ErrWeakKey = errors.New("weak key")
 
+	// ErrTaken says that a worker has a key, so that nobody can enrol by its name.
+	ErrTaken = errors.New("the worker has a key already")
+
 	// ErrConflict is what a backend answers when a record of that id exists.
 	ErrConflict = errors.New("key exists")
 )
@@ -34,7 +37,7 @@ var (
 // [New] and of a method of [Keys] is one. Its text is for the operator's log: it
 // holds no secret, but may hold what a backend said.
 type Error struct {
-	Op    string // "authenticate", "create", "list", "new" or "revoke"
+	Op    string // "authenticate", "create", "enrol", "list", "new" or "revoke"
 	KeyID string // the key; empty if it is not known
 	Err   error  // never nil
 }

@@ -94,3 +94,39 @@ func ExampleKeys_Create_worker() {
 	// auth: create: invalid argument: pools must name at least one pool for role worker
 	// rack-7 true false false <nil>
 }
+
+func ExampleKeys_Enrol() {
+	ctx := context.Background()
+	keys, err := auth.New(memauth.New(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// The operator makes a token for three machines, good for an hour.
+	_, token, err := keys.Create(ctx, auth.NewKey{Name: "the new racks", Role: auth.Enroller, Worker: "rack-*", Pools: []string{"linux"}, Uses: 3})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A machine makes its secret, and shows the token and the hash.
+	draft := auth.NewDraft()
+	key, err := keys.Enrol(ctx, token.Reveal(), auth.Enrolment{Worker: "rack-7", Hash: draft.Hash()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// With the id that it is told it has a credential, which nobody else has seen.
+	credential, err := draft.Key(key.ID)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	caller, err := keys.Authenticate(ctx, credential.Reveal())
+	fmt.Println(caller.Worker, caller.Pools, err)
+
+	_, err = keys.Enrol(ctx, token.Reveal(), auth.Enrolment{Worker: "tower-1", Hash: auth.NewDraft().Hash()})
+	fmt.Println(errors.Is(err, auth.ErrForbidden))
+	// Output:
+	// rack-7 [linux] <nil>
+	// true
+}

@@ -21,6 +21,7 @@ type Kind string
 const (
 	KindAPI    Kind = "api"    // of an admin, submitter or viewer
 	KindWorker Kind = "worker" // of a worker
+	KindEnrol  Kind = "enrol"  // of an enroller: an enrolment token
 )
 
 // Limits of what describes a key.
@@ -31,6 +32,8 @@ const (
 	MaxTitle = 200
 	// MaxPools is the largest number of pools of a key.
 	MaxPools = 64
+	// MaxUses is the largest number of workers that an enroller may enrol.
+	MaxUses = 10_000
 )
 
 // A Key describes an issued key. It holds no secret.
@@ -46,6 +49,11 @@ type Key struct {
 	Project string
 	Pools   []string
 	Worker  string
+	// Uses is how many workers an enroller may enrol; zero for other keys. Its Worker
+	// is a pattern, and its Pools are those of the workers.
+	Uses int
+	// EnrolledBy is the id of the enroller that made a worker's key, if one has.
+	EnrolledBy string
 
 	// Times are in UTC, to the microsecond; zero means never.
 	CreatedAt time.Time
@@ -71,18 +79,28 @@ type NewKey struct {
 	// letter or digit and has no "..". Pools and Worker follow the same rule.
 	Project string
 	// Pools are the pools a submitter may submit to, where none means all that its
-	// host grants, or those a worker serves, at least one. Empty for others.
+	// host grants, or those a worker, or one that is enrolled, serves, at least one.
+	// Empty for others.
 	Pools []string
-	// Worker is the name of the worker; required for one and empty for others.
+	// Worker is the name of the worker, or, for an enroller, of the workers that it
+	// may enrol: one name, or what their names begin with followed by "*". Required
+	// for these roles and empty for others.
 	Worker string
-	// Lifetime is how long the key is valid. Zero means until it is revoked.
+	// Uses is how many workers an enroller may enrol, at most [MaxUses]. Zero means
+	// one. Zero for others.
+	Uses int
+	// Lifetime is how long the key is valid. Zero means until it is revoked, but
+	// [DefaultEnrolment] for an enroller.
 	Lifetime time.Duration
 }
+
+// DefaultEnrolment is how long an enroller is good for if its maker does not say.
+const DefaultEnrolment = time.Hour
 
 // check returns an error that wraps [ErrInvalid] unless a key may be made of n.
 func (n NewKey) check() error {
 	if !n.Role.Valid() {
-		return invalid("role", "must be admin, submitter, viewer or worker")
+		return invalid("role", roles)
 	}
 	if n.Name == "" || len(n.Name) > MaxTitle || !utf8.ValidString(n.Name) || strings.ContainsFunc(n.Name, unprintable) {
 		return invalid("name", "must be 1 to %d bytes of printable text", MaxTitle)
@@ -92,6 +110,9 @@ func (n NewKey) check() error {
 	}
 	if err := n.checkScope(); err != nil {
 		return err
+	}
+	if most := n.mostUses(); n.Uses < 0 || n.Uses > most {
+		return invalid("uses", "must be 0 to %d for role %s", most, n.Role)
 	}
 	if len(n.Pools) > MaxPools {
 		return invalid("pools", "must be at most %d", MaxPools)
@@ -107,21 +128,30 @@ func (n NewKey) check() error {
 	return nil
 }
 
+func (n NewKey) mostUses() int {
+	if n.Role == Enroller {
+		return MaxUses
+	}
+	return 0
+}
+
 // checkScope compares project, pools and worker with what the role needs.
 func (n NewKey) checkScope() error {
 	inProject := n.Role == Submitter || n.Role == Viewer
-	isWorker := n.Role == Worker
+	isWorker := n.Role == Worker || n.Role == Enroller
 	switch {
 	case !inProject && n.Project != "":
 		return invalid("project", "must be empty for role %s", n.Role)
 	case !isWorker && n.Worker != "":
 		return invalid("worker", "must be empty for role %s", n.Role)
 	case isWorker && len(n.Pools) == 0:
-		return invalid("pools", "must name at least one pool for role worker")
+		return invalid("pools", "must name at least one pool for role %s", n.Role)
 	case !isWorker && n.Role != Submitter && len(n.Pools) > 0:
 		return invalid("pools", "must be empty for role %s", n.Role)
 	case inProject:
 		return checkName("project", n.Project)
+	case n.Role == Enroller:
+		return checkPattern(n.Worker)
 	case isWorker:
 		return checkName("worker", n.Worker)
 	}
@@ -137,6 +167,24 @@ func checkName(what, name string) error {
 		return invalid(what, `must be 1 to %d bytes of a-z, 0-9, ".", "_" and "-", begin with a letter or digit, and not contain ".."`, MaxName)
 	}
 	return nil
+}
+
+// checkPattern holds the names that an enroller is for against their rule.
+func checkPattern(pattern string) error {
+	begin, open := strings.CutSuffix(pattern, "*")
+	if !open {
+		return checkName("worker", pattern)
+	}
+	if begin != "" && checkName("worker", begin) != nil || len(pattern) > MaxName {
+		return invalid("worker", `must be a name, or the beginning of one, followed by "*", of at most %d bytes`, MaxName)
+	}
+	return nil
+}
+
+// matches reports whether a worker's name is one that an enroller is for.
+func matches(pattern, worker string) bool {
+	begin, open := strings.CutSuffix(pattern, "*")
+	return worker == pattern || open && strings.HasPrefix(worker, begin)
 }
 
 // idEncoding keeps the order of the bytes it encodes.
@@ -165,7 +213,7 @@ func parseKey(text string) (kind Kind, id string, hash [32]byte, ok bool) {
 		return "", "", [32]byte{}, false
 	}
 	kind = Kind(fields[0])
-	if kind != KindAPI && kind != KindWorker {
+	if kind != KindAPI && kind != KindWorker && kind != KindEnrol {
 		return "", "", [32]byte{}, false
 	}
 	return kind, fields[1], hash, true

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -93,6 +94,13 @@ func (k *Keys) Create(ctx context.Context, n NewKey) (Key, Secret, error) {
 		return Key{}, Secret{}, wrap("create", "", err)
 	}
 	now := instant(time.Now())
+	if n.Role == Enroller {
+		var err error
+		if now, err = k.backend.Now(ctx); err != nil {
+			return Key{}, Secret{}, wrap("create", "", err)
+		}
+		n.Uses, n.Lifetime = cmp.Or(n.Uses, 1), cmp.Or(n.Lifetime, DefaultEnrolment)
+	}
 	key := Key{
 		ID:        newID(now),
 		Kind:      n.Role.kind(),
@@ -101,6 +109,7 @@ func (k *Keys) Create(ctx context.Context, n NewKey) (Key, Secret, error) {
 		Project:   n.Project,
 		Pools:     slices.Clone(n.Pools),
 		Worker:    n.Worker,
+		Uses:      n.Uses,
 		CreatedAt: now,
 	}
 	if n.Lifetime > 0 {
@@ -125,22 +134,34 @@ func (k *Keys) Authenticate(ctx context.Context, presented string) (Principal, e
 		return Principal{KeyID: StaticAdmin, Role: Admin}, nil
 	}
 	kind, id, hash, ok := parseKey(presented)
-	if !ok {
-		return Principal{}, wrap("authenticate", "", ErrUnauthenticated)
+	if !ok || kind == KindEnrol {
+		return Principal{}, wrap("authenticate", id, ErrUnauthenticated)
 	}
+	key, err := k.identify(ctx, id, hash)
+	if err != nil {
+		return Principal{}, wrap("authenticate", id, err)
+	}
+	now := instant(time.Now())
+	if !key.usable(kind, now) {
+		return Principal{}, wrap("authenticate", id, ErrUnauthenticated)
+	}
+	k.touch(ctx, key, now)
+	return key.principal(), nil
+}
+
+// identify returns the key that has the id and the secret, whether or not it is good.
+func (k *Keys) identify(ctx context.Context, id string, hash [32]byte) (Key, error) {
 	r, err := k.backend.Lookup(ctx, id)
 	known := err == nil
 	if errors.Is(err, ErrNotFound) {
 		r = Record{Hash: k.dummyHash}
 	} else if err != nil {
-		return Principal{}, wrap("authenticate", id, err)
+		return Key{}, err
 	}
-	now := instant(time.Now())
-	if !token.Match(hash, r.Hash) || !known || !r.usable(kind, now) {
-		return Principal{}, wrap("authenticate", id, ErrUnauthenticated)
+	if !token.Match(hash, r.Hash) || !known {
+		return Key{}, ErrUnauthenticated
 	}
-	k.touch(ctx, r.Key, now)
-	return r.principal(), nil
+	return r.Key, nil
 }
 
 func (k *Keys) isAdmin(presented string) bool {
@@ -212,7 +233,7 @@ func (f Filter) check() error {
 		return invalid("cursor", "must be the id of a key")
 	}
 	if f.Role != "" && !f.Role.Valid() {
-		return invalid("role", "must be admin, submitter, viewer or worker")
+		return invalid("role", roles)
 	}
 	if f.Project != "" {
 		return checkName("project", f.Project)

@@ -9,6 +9,9 @@ const (
 	Submitter Role = "submitter"
 	Viewer    Role = "viewer"
 	Worker    Role = "worker"
+	// Enroller is the role of enrolment tokens: whoever has one can make keys for
+	// workers, and do nothing else. See [Keys.Enrol].
+	Enroller Role = "enroller"
 )
 
 // A Permission is one kind of thing a role may do.
@@ -27,6 +30,8 @@ const (
 	// Connect is to open a worker's session. Admins do not have it: a session
 	// belongs to a named worker.
 	Connect Permission = "connect"
+	// Enrol is to exchange an enrolment token for the key of a worker.
+	Enrol Permission = "enrol"
 )
 
 // permissions is the one table of who may do what.
@@ -35,7 +40,11 @@ var permissions = map[Role]map[Permission]bool{
 	Submitter: {Read: true, Submit: true, Cancel: true},
 	Viewer:    {Read: true},
 	Worker:    {Connect: true},
+	Enroller:  {Enrol: true},
 }
+
+// roles is what a role must be.
+const roles = "must be admin, submitter, viewer, worker or enroller"
 
 // Can reports whether the role has the permission.
 func (r Role) Can(p Permission) bool { return permissions[r][p] }
@@ -45,8 +54,12 @@ func (r Role) Valid() bool { return permissions[r] != nil }
 
 // kind returns the kind of key that carries the role.
 func (r Role) kind() Kind {
-	if r == Worker {
+	switch r {
+	case Worker:
 		return KindWorker
+	case Enroller:
+		return KindEnrol
+	default:
+		return KindAPI
 	}
-	return KindAPI
 }

@@ -8,14 +8,15 @@ import (
 )
 
 func TestRoles(t *testing.T) {
-	permissions := []auth.Permission{auth.Read, auth.Submit, auth.Cancel, auth.Manage, auth.Connect, "", "other"}
+	permissions := []auth.Permission{auth.Read, auth.Submit, auth.Cancel, auth.Manage, auth.Connect, auth.Enrol, "", "other"}
 	want := map[auth.Role]string{
-		auth.Admin:     "yyyyn",
-		auth.Submitter: "yyynn",
-		auth.Viewer:    "ynnnn",
-		auth.Worker:    "nnnny",
-		"":             "nnnnn",
-		"root":         "nnnnn",
+		auth.Admin:     "yyyynn",
+		auth.Submitter: "yyynnn",
+		auth.Viewer:    "ynnnnn",
+		auth.Worker:    "nnnnyn",
+		auth.Enroller:  "nnnnny",
+		"":             "nnnnnn",
+		"root":         "nnnnnn",
 	}
 	for role, answers := range want {
 		for i, p := range permissions {
@@ -24,7 +25,7 @@ func TestRoles(t *testing.T) {
 				t.Errorf("Role(%q).Can(%q) = %t, want %t", role, p, got, allowed)
 			}
 		}
-		if got := role.Valid(); got != (answers != "nnnnn") {
+		if got := role.Valid(); got != (answers != "nnnnnn") {
 			t.Errorf("Role(%q).Valid() = %t", role, got)
 		}
 	}

@@ -50,6 +50,20 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := secret.Reveal()
+	draft := auth.NewDraft()
+	_, token := create(t, keys, rack)
+	enrolled, enrolErr := keys.Enrol(ctx, token, auth.Enrolment{Worker: "rack-7", Hash: draft.Hash()})
+	credential, keyErr := draft.Key(enrolled.ID)
+	show(draft, &draft, draft.Text(), enrolled, enrolErr, credential, keyErr)
+	for _, presented := range []string{token, token + "x", token[:len(token)-1], draft.Text().Reveal(), credential.Reveal()} {
+		_, err := keys.Enrol(ctx, presented, auth.Enrolment{Worker: "rack-7"})
+		_, nameErr := keys.Enrol(ctx, token, auth.Enrolment{Worker: presented})
+		_, otherErr := keys.Enrol(ctx, token, auth.Enrolment{Worker: "tower"})
+		_, downErr := newKeys(t, oneRecord{b, auth.Record{}, errors.New("down")}, &opts).Enrol(ctx, presented, auth.Enrolment{Worker: "rack-7"})
+		_, draftErr := auth.ParseDraft(presented + "x")
+		_, idErr := draft.Key(presented)
+		show(err, nameErr, otherErr, downErr, draftErr, idErr)
+	}
 	type holder struct{ hidden auth.Secret }
 	show(opts, &opts, opts.AdminKey, key, secret, &secret, holder{secret}, []auth.Secret{secret}, map[string]auth.Secret{"k": secret})
 
@@ -73,7 +87,9 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	if !strings.Contains(out.String(), "last use of a key was not noted") {
 		t.Error("the log was not among what was looked through")
 	}
-	for _, canary := range []string{adminKey[1:20], text[len(text)-49 : len(text)-20]} {
+	for _, canary := range []string{
+		adminKey[1:20], text[len(text)-49 : len(text)-20], token[len(token)-49 : len(token)-20], credential.Reveal()[len(credential.Reveal())-49:][:29],
+	} {
 		for _, leak := range []string{canary, fmt.Sprintf("%x", canary), strings.Trim(fmt.Sprint([]byte(canary)), "[]")} {
 			if i := strings.Index(out.String(), leak); i >= 0 {
 				t.Errorf("a secret was shown: …%s…", out.String()[max(0, i-200):i])

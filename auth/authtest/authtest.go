@@ -50,6 +50,14 @@ var cases = []struct {
 	{"ListOrder", "List returns keys in descending order of id, Before excluded, at most Limit", listOrder},
 	{"ListFilter", "List returns only keys of the project and role asked for, revoked and expired ones included", listFilter},
 	{"Ownership", "what a backend was given and returns belongs to the caller", ownership},
+	{"Now", "Now returns the store's time, which goes on", now},
+	{"Enrol", "Enrol stores a worker's key with the enroller's pools and the store's time, and returns it", enrol},
+	{"EnrolAgain", "a key that the enroller has stored for that worker and hash, and that is not revoked, is returned and nothing stored", enrolAgain},
+	{"EnrolRefused", "Enrol returns ErrNotFound if the enroller is unknown, expired, revoked or used up", enrolRefused},
+	{"EnrolTaken", "Enrol returns ErrTaken if the worker has a good key, or the hash was enrolled for another, and ErrConflict for a taken id", enrolTaken},
+	{"ConcurrentEnrol", "of the calls at once for one enroller no more succeed than it has uses", concurrentEnrol},
+	{"ConcurrentEnrolAgain", "calls at once for one worker and hash come to one key", concurrentEnrolAgain},
+	{"ConcurrentEnrolTaken", "calls at once for one worker, by several enrollers, come to one key", concurrentEnrolTaken},
 	{"FrontEnd", "a key that was created through auth.Keys is authenticated until it is revoked", frontEnd},
 }
 
@@ -138,12 +146,13 @@ func roundTrip(s *suite) {
 	viewer.Role = auth.Viewer
 	admin := submitter(4, "")
 	admin.Role = auth.Admin
-	records := []auth.Record{worker, pooled, viewer, admin}
+	enroller := enroller(5, 3, epoch.Add(time.Hour))
+	records := []auth.Record{worker, pooled, viewer, admin, enroller}
 	s.insert(records...)
 	for _, want := range records {
 		s.want("Lookup", s.lookup(want.ID), want)
 	}
-	s.want("List", s.list(auth.Filter{Limit: 10}), []auth.Key{admin.Key, viewer.Key, pooled.Key, worker.Key})
+	s.want("List", s.list(auth.Filter{Limit: 10}), []auth.Key{enroller.Key, admin.Key, viewer.Key, pooled.Key, worker.Key})
 }
 
 func unknown(s *suite) {

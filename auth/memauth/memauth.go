@@ -3,6 +3,7 @@ package memauth
 import (
 	"cmp"
 	"context"
+	"crypto/subtle"
 	"slices"
 	"sync"
 	"time"
@@ -85,6 +86,46 @@ func (b *Backend) List(_ context.Context, f auth.Filter) ([]auth.Key, error) {
 	}
 	slices.SortFunc(keys, func(a, b auth.Key) int { return cmp.Compare(b.ID, a.ID) })
 	return keys[:min(f.Limit, len(keys))], nil
+}
+
+// Now implements [auth.Backend].
+func (*Backend) Now(context.Context) (time.Time, error) { return now(), nil }
+
+// now is the time as keys have it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// Enrol implements [auth.Backend].
+func (b *Backend) Enrol(_ context.Context, r auth.Record) (auth.Key, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := now()
+	used, taken := 0, false
+	for _, other := range b.records {
+		if other.EnrolledBy == r.EnrolledBy {
+			used++
+		}
+		expired := !other.ExpiresAt.IsZero() && !at.Before(other.ExpiresAt)
+		if other.Role != auth.Worker || expired || !other.RevokedAt.IsZero() {
+			continue
+		}
+		same := other.EnrolledBy == r.EnrolledBy && subtle.ConstantTimeCompare(other.Hash[:], r.Hash[:]) == 1
+		if same && other.Worker == r.Worker {
+			return clone(other.Key), nil
+		}
+		taken = taken || same || other.Worker == r.Worker
+	}
+	enroller := b.records[r.EnrolledBy]
+	switch _, exists := b.records[r.ID]; {
+	case enroller.Role != auth.Enroller, !enroller.RevokedAt.IsZero(), !at.Before(enroller.ExpiresAt), used >= enroller.Uses:
+		return auth.Key{}, auth.ErrNotFound
+	case taken:
+		return auth.Key{}, auth.ErrTaken
+	case exists:
+		return auth.Key{}, auth.ErrConflict
+	}
+	r.CreatedAt, r.Pools = at, slices.Clone(enroller.Pools)
+	b.records[r.ID] = r
+	return clone(r.Key), nil
 }
 
 func clone(k auth.Key) auth.Key {

@@ -43,7 +43,7 @@ type Backend struct {
 	timeout time.Duration
 
 	// Finished statements and names: {schema} is already replaced.
-	table, touch, revoke string
+	table, touch, revoke, clock, enrol, refusal string
 }
 
 var _ auth.Backend = (*Backend)(nil)
@@ -82,12 +82,15 @@ func open(db *bun.DB, e engine, o *Options) (*Backend, error) {
 	b.table = b.expand(tableName)
 	b.touch = b.expand(touchSQL)
 	b.revoke = b.expand(revokeSQL)
+	b.clock = b.expand(nowSQL)
+	b.enrol = b.expand(enrolSQL)
+	b.refusal = b.expand(refusalSQL)
 	return b, nil
 }
 
-// expand replaces {schema} by the quoted name.
+// expand replaces {schema} by the quoted name, and what is said of time by how the database says it.
 func (b *Backend) expand(sql string) string {
-	return strings.ReplaceAll(sql, "{schema}", `"`+b.schema+`"`)
+	return strings.NewReplacer("{schema}", `"`+b.schema+`"`, "{now}", b.engine.now, "{micros}", b.engine.micros).Replace(sql)
 }
 
 func (b *Backend) deadline(ctx context.Context) (context.Context, context.CancelFunc) {

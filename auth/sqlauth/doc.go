@@ -11,10 +11,11 @@
 //	if err := b.Migrate(ctx); err != nil { … }
 //	keys, err := auth.New(b, &auth.Options{AdminKey: adminKey})
 //
-// Each operation is one statement on one connection, under a deadline, and as
-// durable as the database makes it. The tables hold hashes, never secrets. Their
-// CHECKs repeat the rules of [auth.NewKey], so that a row made by hand cannot
-// grant more than the program would.
+// Each operation is one statement on one connection, but for Enrol, which looks for
+// the outcome of its one, and each is under a deadline and as durable as the database
+// makes it. Enrolment tokens expire by the database's clock. The tables hold hashes,
+// never secrets. Their CHECKs repeat the rules of [auth.NewKey], so that a row made by
+// hand cannot grant more than the program would.
 //
 // SQLite needs a driver that registers itself; the tests use modernc.org/sqlite with
 //

@@ -37,19 +37,24 @@ func Migrations() fs.FS {
 type engine struct {
 	dir    string // of its migrations
 	schema string // if there is but one
+	// Its clock, in SQL: as columns of times have it, and in microseconds of the Unix epoch.
+	now, micros string
 	// prepare is called in the transaction before the tables are looked at.
 	prepare func(ctx context.Context, tx bun.IDB, schema string) error
 }
 
 var (
-	postgres = engine{dir: "postgres", prepare: func(ctx context.Context, tx bun.IDB, schema string) error {
+	postgres = engine{dir: "postgres", now: "now()", micros: "(extract(epoch FROM now()) * 1000000)::bigint", prepare: func(ctx context.Context, tx bun.IDB, schema string) error {
 		if err := migrate.TakeTurn(ctx, tx, "slipway auth "+schema); err != nil {
 			return err
 		}
 		return migrate.CreateSchema(ctx, tx, schema)
 	}}
 	// A transaction of SQLite is the only one that writes.
-	sqlite = engine{dir: "sqlite", schema: "main", prepare: func(context.Context, bun.IDB, string) error { return nil }}
+	sqlite = engine{
+		dir: "sqlite", schema: "main", now: "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')", micros: "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)",
+		prepare: func(context.Context, bun.IDB, string) error { return nil },
+	}
 )
 
 // runner returns what migrates the tables.

@@ -26,6 +26,8 @@ type row struct {
 	ExpiresAt  time.Time `bun:"expires_at,nullzero"`
 	RevokedAt  time.Time `bun:"revoked_at,nullzero"`
 	LastUsedAt time.Time `bun:"last_used_at,nullzero"`
+	Uses       int       `bun:"uses,nullzero"`
+	EnrolledBy string    `bun:"enrolled_by,nullzero"`
 }
 
 func newRow(r auth.Record) *row {
@@ -42,6 +44,8 @@ func newRow(r auth.Record) *row {
 		ExpiresAt:  r.ExpiresAt,
 		RevokedAt:  r.RevokedAt,
 		LastUsedAt: r.LastUsedAt,
+		Uses:       r.Uses,
+		EnrolledBy: r.EnrolledBy,
 	}
 }
 
@@ -54,6 +58,8 @@ func (w *row) record() (auth.Record, error) {
 			Role:       auth.Role(w.Role),
 			Project:    w.Project,
 			Worker:     w.Worker,
+			Uses:       w.Uses,
+			EnrolledBy: w.EnrolledBy,
 			CreatedAt:  w.CreatedAt.UTC(),
 			ExpiresAt:  w.ExpiresAt.UTC(),
 			RevokedAt:  w.RevokedAt.UTC(),

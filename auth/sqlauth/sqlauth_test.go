@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -160,26 +162,63 @@ func TestMigrateMeetsNewerVersion(t *testing.T) {
 	})
 }
 
-// The first programs with this package kept a row for each version, and the time.
+// firstTables makes the tables of version 1, with a key in them. The first programs with this package kept a row for each version, and
+// the time.
+func firstTables(t *testing.T, dir string, s subject) auth.Record {
+	t.Helper()
+	key, err := fs.ReadFile(sqlauth.Migrations(), dir+"/0001_key.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const insert = `INSERT INTO {schema}.auth_key (id, kind, hash, name, role, project, pools, worker, created_at, last_used_at) VALUES
+		('000000000000000000000001', 'worker', %s, 'rack', 'worker', '', %s, 'rack-7', '2026-03-29 01:59:59.123456+00:00', '2026-03-29 02:00:00+00:00')`
+	hash, pools := "decode(repeat('c0', 32), 'hex')", "'{linux,mac}'"
+	if dir == "sqlite" {
+		hash, pools = "x'"+strings.Repeat("c0", 32)+"'", `'["linux","mac"]'`
+	}
+	for query := range strings.SplitSeq(string(key)+`;
+		CREATE TABLE {schema}.auth_version (
+			version        integer NOT NULL PRIMARY KEY CHECK (version > 0),
+			min_compatible integer NOT NULL CHECK (min_compatible BETWEEN 1 AND version),
+			applied_at     timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP
+		);
+		INSERT INTO {schema}.auth_version (version, min_compatible) VALUES (1, 1);`+fmt.Sprintf(insert, hash, pools), ";") {
+		if err := s.exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Date(2026, 3, 29, 1, 59, 59, 123_456_000, time.UTC)
+	r := auth.Record{Key: auth.Key{
+		ID: strings.Repeat("0", 23) + "1", Kind: auth.KindWorker, Name: "rack", Role: auth.Worker, Pools: []string{"linux", "mac"},
+		Worker: "rack-7", CreatedAt: at, LastUsedAt: at.Truncate(time.Second).Add(time.Second),
+	}}
+	for i := range r.Hash {
+		r.Hash[i] = 0xc0
+	}
+	return r
+}
+
 func TestMigrateMeetsTheFirstTables(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s subject) {
-		for _, query := range []string{
-			`CREATE TABLE {schema}.auth_version (
-				version        integer NOT NULL PRIMARY KEY CHECK (version > 0),
-				min_compatible integer NOT NULL CHECK (min_compatible BETWEEN 1 AND version),
-				applied_at     timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP
-			)`,
-			"INSERT INTO {schema}.auth_version (version, min_compatible) VALUES (1, 1)",
-			"CREATE TABLE {schema}.auth_key (id text)",
-		} {
-			if err := s.exec(query); err != nil {
-				t.Fatal(err)
+	for dir, open := range engines {
+		t.Run(dir, func(t *testing.T) {
+			s := open(t)
+			want := firstTables(t, dir, s)
+			migrate(t, s.Backend)
+			got, err := s.Lookup(t.Context(), want.ID)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("after the upgrade: %+v, %v; want %+v", got, err, want)
 			}
-		}
-		if err := s.Migrate(t.Context()); err != nil {
-			t.Errorf("tables that are there already: %v", err)
-		}
-	})
+			// Programs of version 1 name the columns they know, and store and refuse as before.
+			const insert = `INSERT INTO {schema}.auth_key (id, kind, hash, name, role, project, pools, worker, created_at)
+				SELECT '00000000000000000000000%d', '%s', hash, name, '%s', project, pools, worker, created_at FROM {schema}.auth_key WHERE id LIKE '%%1'`
+			if err := s.exec(fmt.Sprintf(insert, 2, "worker", "worker")); err != nil {
+				t.Errorf("a key of a program of version 1: %v", err)
+			}
+			if err := s.exec(fmt.Sprintf(insert, 3, "api", "worker")); err == nil {
+				t.Error("the upgraded table takes a worker's key of another kind")
+			}
+		})
+	}
 }
 
 func TestMigrateIsOneTransaction(t *testing.T) {
@@ -205,6 +244,10 @@ func TestTablesRefuse(t *testing.T) {
 	good := auth.Record{Key: auth.Key{
 		ID: strings.Repeat("0", 24), Kind: auth.KindAPI, Name: "ci", Role: auth.Submitter, Project: "web", CreatedAt: time.Unix(1, 0).UTC(),
 	}}
+	enroller := auth.Record{Key: auth.Key{
+		ID: strings.Repeat("2", 24), Kind: auth.KindEnrol, Name: "rack", Role: auth.Enroller, Worker: "*", Pools: []string{"linux"}, Uses: 1,
+		CreatedAt: good.CreatedAt, ExpiresAt: good.CreatedAt,
+	}}
 	tests := map[string]func(*auth.Record){
 		"id":                    func(r *auth.Record) { r.ID = "short" },
 		"id characters":         func(r *auth.Record) { r.ID = strings.Repeat("W", 24) },
@@ -218,6 +261,18 @@ func TestTablesRefuse(t *testing.T) {
 		"admin of a project":    func(r *auth.Record) { r.Role = auth.Admin },
 		"worker without pools":  func(r *auth.Record) { r.Kind, r.Role, r.Project, r.Worker = auth.KindWorker, auth.Worker, "", "w" },
 		"submitter as a worker": func(r *auth.Record) { r.Worker = "w" },
+		"submitter with uses":   func(r *auth.Record) { r.Uses = 1 },
+		"submitter, enrolled":   func(r *auth.Record) { r.EnrolledBy = strings.Repeat("1", 24) },
+		"worker, enrolled here": func(r *auth.Record) {
+			r.Kind, r.Role, r.Project, r.Worker, r.Pools = auth.KindWorker, auth.Worker, "", "w", []string{"linux"}
+			r.EnrolledBy = strings.Repeat("1", 24)
+		},
+		"enroller without end":     func(r *auth.Record) { *r = enroller; r.ExpiresAt = time.Time{} },
+		"enroller without uses":    func(r *auth.Record) { *r = enroller; r.Uses = 0 },
+		"enroller with many uses":  func(r *auth.Record) { *r = enroller; r.Uses = auth.MaxUses + 1 },
+		"enroller without pools":   func(r *auth.Record) { *r = enroller; r.Pools = nil },
+		"enroller without pattern": func(r *auth.Record) { *r = enroller; r.Worker = "" },
+		"enroller of a kind":       func(r *auth.Record) { *r = enroller; r.Kind = auth.KindWorker },
 	}
 	eachEngine(t, func(t *testing.T, s subject) {
 		migrate(t, s.Backend)
@@ -230,8 +285,10 @@ func TestTablesRefuse(t *testing.T) {
 				}
 			})
 		}
-		if err := s.Insert(t.Context(), good); err != nil {
-			t.Errorf("the table refuses the record that the cases spoil: %v", err)
+		for _, r := range []auth.Record{good, enroller} {
+			if err := s.Insert(t.Context(), r); err != nil {
+				t.Errorf("the table refuses the record that the cases spoil: %v", err)
+			}
 		}
 	})
 }
@@ -250,16 +307,64 @@ func TestOperationsHaveDeadline(t *testing.T) {
 	now := time.Unix(1, 0).UTC()
 	_, lookupErr := b.Lookup(ctx, strings.Repeat("0", 24))
 	_, listErr := b.List(ctx, auth.Filter{Limit: 1})
+	_, nowErr := b.Now(ctx)
+	_, enrolErr := b.Enrol(ctx, auth.Record{Key: auth.Key{ID: strings.Repeat("0", 24)}})
 	for op, err := range map[string]error{
 		"Insert": b.Insert(ctx, auth.Record{Key: auth.Key{ID: strings.Repeat("0", 24), CreatedAt: now}}),
 		"Lookup": lookupErr,
 		"Touch":  b.Touch(ctx, strings.Repeat("0", 24), now),
 		"Revoke": b.Revoke(ctx, strings.Repeat("0", 24), now),
 		"List":   listErr,
+		"Now":    nowErr,
+		"Enrol":  enrolErr,
 	} {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s without a free connection: error = %v, want the deadline", op, err)
 		}
+	}
+}
+
+// TestEnrolmentGoesByTheClockOfTheDatabase has a database whose clock is a day ahead of this program's.
+func TestEnrolmentGoesByTheClockOfTheDatabase(t *testing.T) {
+	d := testenv.Postgres(t)
+	ahead := d.Schema + "_ahead"
+	for _, query := range []string{
+		"CREATE SCHEMA " + ahead, "CREATE FUNCTION " + ahead + ".now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog.now() + interval '1 day' $$",
+	} {
+		if _, err := d.Pool.Exec(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := d.Pool.Exec(context.Background(), "DROP SCHEMA "+ahead+" CASCADE"); err != nil {
+			t.Error(err)
+		}
+	})
+	pool := d.Open(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = ahead + ", pg_catalog" })
+	b := must(sqlauth.NewPostgres(pool, &sqlauth.Options{Schema: d.Schema}))(t)
+	migrate(t, b)
+	keys, err := auth.New(b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, secret, err := keys.Create(t.Context(), auth.NewKey{Name: "rack", Role: auth.Enroller, Worker: "*", Pools: []string{"linux"}, Uses: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	off := time.Until(token.ExpiresAt) - 25*time.Hour
+	if off.Abs() > time.Minute {
+		t.Errorf("a token that is good for an hour expires %v off", off)
+	}
+	key, err := keys.Enrol(t.Context(), secret.Reveal(), auth.Enrolment{Worker: "rack-1", Hash: [32]byte{1}})
+	if err != nil || key.CreatedAt.Sub(token.CreatedAt).Abs() > time.Minute {
+		t.Errorf("enrolled %+v, %v", key, err)
+	}
+	// Not for this program, but for the database the token is over.
+	if _, err := d.Pool.Exec(t.Context(), "UPDATE "+d.Schema+".auth_key SET expires_at = pg_catalog.now() + interval '1 hour' WHERE id = $1", token.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.Enrol(t.Context(), secret.Reveal(), auth.Enrolment{Worker: "rack-2", Hash: [32]byte{2}}); !errors.Is(err, auth.ErrUnauthenticated) {
+		t.Errorf("an expired token: error = %v", err)
 	}
 }
 

@@ -73,6 +73,20 @@ func Open(text string) (fields []string, hash [32]byte, err error) {
 	return fields, sha256.Sum256(secret), nil
 }
 
+// Move returns the text with the secret of another under other fields. The error is
+// [ErrMalformed].
+func Move(text string, fields ...string) (string, error) {
+	if _, _, err := Open(text); err != nil {
+		return "", err
+	}
+	digits := text[strings.LastIndexByte(text, '_')+1:]
+	secret, ok := decode(digits[:secretChars], secretBytes)
+	if !ok {
+		return "", ErrMalformed
+	}
+	return seal(fields, secret), nil
+}
+
 // Match reports whether two hashes are the same, in a time that does not depend
 // on where they differ.
 func Match(a, b [32]byte) bool {

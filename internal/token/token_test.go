@@ -180,3 +180,20 @@ func Example() {
 	// [redacted]
 	// 0198c2f07d4e7cc398c4dc0c0c07398f 3 true <nil>
 }
+
+func TestMove(t *testing.T) {
+	text, hash := token.Issue("draft")
+	moved, err := token.Move(text, "worker", "7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields, got, err := token.Open(moved)
+	if err != nil || strings.Join(fields, " ") != "worker 7" || !token.Match(got, hash) {
+		t.Errorf("moved to %v, %v, with the same secret: %t", fields, err, token.Match(got, hash))
+	}
+	for _, bad := range []string{"", "slw", text[1:], text + "0", swap(text, len(text)-1)} {
+		if moved, err := token.Move(bad, "worker"); !errors.Is(err, token.ErrMalformed) || moved != "" {
+			t.Errorf("Move of a damaged text: %q, %v", moved, err)
+		}
+	}
+}
