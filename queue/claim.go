@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -30,13 +29,32 @@ func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 	if len(idle) == 0 {
 		return nil, nil
 	}
-	if q.fleet.due(learnEvery) {
-		if _, err := q.fleet.learn(ctx, q.backend); err != nil {
-			return nil, wrap("claim", ID{}, err)
-		}
-		q.bells.serve.ring()
+	if err := q.learn(ctx); err != nil {
+		return nil, err
 	}
-	claimed, err := q.claim(ctx, q.fleet.plan(idle))
+	set := q.NewIdleSet()
+	for _, i := range idle {
+		if !set.has(i.Session) {
+			set.Set(i.Session, i.Slots)
+		}
+	}
+	return q.claimFor(ctx, set)
+}
+
+// learn reads the classes, if that is due.
+func (q *Queue) learn(ctx context.Context) error {
+	if !q.fleet.due(learnEvery) {
+		return nil
+	}
+	if _, err := q.fleet.learn(ctx, q.backend); err != nil {
+		return wrap("claim", ID{}, err)
+	}
+	q.bells.serve.ring()
+	return nil
+}
+
+func (q *Queue) claimFor(ctx context.Context, set *IdleSet) ([]Offer, error) {
+	claimed, err := q.claim(ctx, &plan{set: set, passed: make(map[ClassID]map[*vacancy]bool)})
 	q.floors.took(claimed)
 	q.watchers.ringClaimed(claimed)
 	if slices.ContainsFunc(claimed, func(c Claimed) bool { return c.Admitted }) {
@@ -51,9 +69,13 @@ func (q *Queue) Claim(ctx context.Context, idle []Idle) ([]Offer, error) {
 func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	var claimed []Claimed
 	before := q.fronts.last()
-	for len(claimed) < MaxClaim && plan.open() {
-		limit := min(plan.slots(), MaxClaim-len(claimed))
-		stocks, err := q.stocks(ctx, plan, limit, before)
+	for len(claimed) < MaxClaim {
+		classes := plan.classes()
+		if len(classes) == 0 {
+			break
+		}
+		limit := min(plan.set.slots, MaxClaim-len(claimed))
+		stocks, err := q.stocks(ctx, classes, plan.short, limit, before)
 		if err != nil || len(stocks) == 0 {
 			return claimed, err
 		}
@@ -76,12 +98,11 @@ func (q *Queue) claim(ctx context.Context, plan *plan) ([]Claimed, error) {
 	return claimed, nil
 }
 
-// stocks returns which classes have builds for a plan, in order. It looks at those of which too little is remembered,
+// stocks returns which classes have builds, in order, short if one had less than was asked for. It looks at those of which too little is remembered,
 // and where nothing is left at all those that the claim has not looked at: before is the last look that began before it. Of a single class it
 // need not know anything at first: there is no order to keep, and the claim itself will tell.
-func (q *Queue) stocks(ctx context.Context, plan *plan, limit, before int) ([]stock, error) {
-	classes := plan.classes()
-	if len(classes) == 1 && !plan.short {
+func (q *Queue) stocks(ctx context.Context, classes []ClassID, short bool, limit, before int) ([]stock, error) {
+	if len(classes) == 1 && !short {
 		return []stock{{class: classes[0], count: min(limit, q.appetite.next())}}, nil
 	}
 	known, unknown := q.fronts.of(classes, limit, before)
@@ -166,91 +187,6 @@ func (q *Queue) giveBack(ctx context.Context, claimed []Claimed) {
 	}
 	_, _ = q.backend.Release(ctx, ids, 0, time.Time{})
 	_, _ = q.backend.Finish(ctx, ends, q.opts.Avoid, time.Time{}) // those of direct sessions
-}
-
-// A plan distributes builds over idle sessions. One goroutine uses it.
-type plan struct {
-	free    map[SessionID]int       // idle slots left
-	byClass map[ClassID][]SessionID // who serves what
-	short   bool                    // a class had less than was asked for
-}
-
-func (p *plan) open() bool { return len(p.free) > 0 && len(p.byClass) > 0 }
-
-// slots returns how many idle slots are left. No class can be asked for more builds than that.
-func (p *plan) slots() int {
-	var n int
-	for _, free := range p.free {
-		n += free
-	}
-	return n
-}
-
-// classes returns the classes that a session with an idle slot serves.
-func (p *plan) classes() []ClassID {
-	return slices.Sorted(maps.Keys(p.byClass))
-}
-
-// demand asks for builds of the classes that have some, best rank first, with at most limit slots in all. Sessions of a class take
-// turns in random order, one slot each, so that builds spread over machines and no session is always first.
-func (p *plan) demand(stocks []stock, limit int) []Demand {
-	left := maps.Clone(p.free)
-	var all []Demand
-	for _, s := range stocks {
-		sessions := slices.Clone(p.byClass[s.class])
-		rand.Shuffle(len(sessions), func(i, j int) {
-			sessions[i], sessions[j] = sessions[j], sessions[i]
-		})
-		d := Demand{Reach: Reach{Class: s.class}}
-		want := min(s.count, limit)
-		for len(d.Slots) < want {
-			before := len(d.Slots)
-			for _, session := range sessions {
-				if left[session] > 0 && len(d.Slots) < want {
-					left[session]--
-					d.Slots = append(d.Slots, session)
-				}
-			}
-			if len(d.Slots) == before {
-				break
-			}
-		}
-		if len(d.Slots) > 0 {
-			all = append(all, d)
-			limit -= len(d.Slots)
-		}
-	}
-	return all
-}
-
-// take notes which slots were filled. A session that got less of a class than was asked for it is not asked again for that class: what
-// is left of it avoids the session's worker, or others were faster. Else the head of one class could keep it from all others.
-func (p *plan) take(asked []Demand, got []Claimed) {
-	type pair struct {
-		class   ClassID
-		session SessionID
-	}
-	unfilled := make(map[pair]int)
-	for _, d := range asked {
-		for _, s := range d.Slots {
-			unfilled[pair{d.Class, s}]++
-		}
-	}
-	for _, c := range got {
-		unfilled[pair{c.Class, c.Session}]--
-		if p.free[c.Session]--; p.free[c.Session] < 1 {
-			delete(p.free, c.Session)
-		}
-	}
-	p.short = p.short || len(got) < slots(asked)
-	for class, sessions := range p.byClass {
-		sessions = slices.DeleteFunc(sessions, func(s SessionID) bool { return p.free[s] < 1 || unfilled[pair{class, s}] > 0 })
-		if len(sessions) == 0 {
-			delete(p.byClass, class)
-		} else {
-			p.byClass[class] = sessions
-		}
-	}
 }
 
 func slots(demand []Demand) (n int) {

@@ -178,21 +178,3 @@ func (f *fleet) served() []ClassID {
 	slices.Sort(classes)
 	return classes
 }
-
-// plan starts a distribution of builds over idle sessions.
-func (f *fleet) plan(idle []Idle) *plan {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := &plan{free: make(map[SessionID]int), byClass: make(map[ClassID][]SessionID)}
-	for _, i := range idle {
-		m := f.sessions[i.Session]
-		if m == nil || i.Slots < 1 || p.free[i.Session] > 0 {
-			continue
-		}
-		p.free[i.Session] = min(i.Slots, MaxSlots)
-		for _, class := range m.serves {
-			p.byClass[class] = append(p.byClass[class], i.Session)
-		}
-	}
-	return p
-}
