@@ -26,6 +26,7 @@ type Hub struct {
 	opts         HubOptions
 	routes       *http.ServeMux
 	logs         *logPipe
+	idle         *queue.IdleSet // used by dispatch alone
 
 	sessions sync.WaitGroup // connections being served
 	begun    time.Time      // when Run was called
@@ -38,7 +39,8 @@ type Hub struct {
 	beaten   moment          // when the last beat that succeeded was begun
 	byID     map[queue.SessionID]*session
 	byWorker map[string]*session
-	lost     []queue.SessionID // sessions whose loss has not been written down yet
+	stirred  map[*session]struct{} // whose free slots may have changed since dispatch looked
+	lost     []queue.SessionID     // sessions whose loss has not been written down yet
 	round    uint64            // counts readings of all leases
 }
 
@@ -59,6 +61,8 @@ func NewHub(q *queue.Queue, blobs Blobs, authenticate func(*http.Request) (Ident
 		queue: q, blobs: blobs, authenticate: authenticate, opts: opts,
 		byID:     make(map[queue.SessionID]*session),
 		byWorker: make(map[string]*session),
+		stirred:  make(map[*session]struct{}),
+		idle:     q.NewIdleSet(),
 	}
 	h.logs = newLogPipe(q, opts.LogWindow, opts.Logger)
 	h.routes = h.newRoutes()
@@ -155,6 +159,7 @@ func (h *Hub) join(s *session) {
 	h.mu.Lock()
 	old := h.byWorker[s.worker]
 	h.byID[s.id] = s
+	h.stirred[s] = struct{}{}
 	if old == nil || old.id < s.id {
 		h.byWorker[s.worker] = s
 	} else {
@@ -178,7 +183,36 @@ func (h *Hub) leave(s *session) {
 	if h.byWorker[s.worker] == s {
 		delete(h.byWorker, s.worker)
 	}
+	h.stirred[s] = struct{}{}
 	h.lost = append(h.lost, s.id)
+}
+
+// stir has the next dispatch look how many free slots s has.
+func (h *Hub) stir(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stirred[s] = struct{}{}
+}
+
+// stirAll has it look how many all have.
+func (h *Hub) stirAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.byID {
+		h.stirred[s] = struct{}{}
+	}
+}
+
+// whatStirred returns the sessions whose free slots may have changed since it was last called.
+func (h *Hub) whatStirred() map[*session]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.stirred) == 0 {
+		return nil
+	}
+	stirred := h.stirred
+	h.stirred = make(map[*session]struct{})
+	return stirred
 }
 
 // session returns the session of that id, nil if it is not, or no longer, here.

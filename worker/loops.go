@@ -91,27 +91,35 @@ func (h *Hub) dispatchLoop(ctx context.Context) {
 
 // dispatch claims once for all that is idle. It reports whether there may be more.
 func (h *Hub) dispatch(ctx context.Context) (bool, error) {
-	var idle []queue.Idle
-	for _, s := range h.all() {
-		if free := s.free(); free > 0 {
-			idle = append(idle, queue.Idle{Session: s.id, Slots: free})
+	for s := range h.whatStirred() {
+		free := 0
+		if h.session(s.id) == s { // else it has left, or has not been welcomed yet
+			free = s.tellFree()
 		}
+		h.idle.Set(s.id, free)
 	}
-	if len(idle) == 0 || !h.alive() {
+	if !h.alive() {
 		return false, nil
 	}
-	offers, err := h.queue.Claim(ctx, idle)
+	offers, err := h.idle.Claim(ctx)
+	if err != nil {
+		h.stirAll() // what was claimed beside the error is perhaps not among the offers
+	}
 	if len(offers) > 0 {
 		h.claims.Found()
 	}
 	var unsent []queue.AttemptID
 	for _, o := range offers {
+		s := h.session(o.Session)
+		if s != nil {
+			h.stir(s) // it has its slot back, unless it gets the offer
+		}
 		data, unfit := h.encodeOffer(o)
 		if unfit != nil {
 			h.reject(ctx, o, unfit)
 			continue
 		}
-		if s := h.session(o.Session); s == nil || !s.offer(data, o.AttemptID) {
+		if s == nil || !s.offer(data, o.AttemptID) {
 			unsent = append(unsent, o.AttemptID)
 		}
 	}

@@ -53,6 +53,7 @@ func (s *session) set(reason *bool, holds bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*reason = holds
+	s.stir()
 }
 
 // heartbeat renews leases from memory. It is not answered once this process may be taken for dead: then the worker's leases run out
@@ -65,6 +66,7 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 	s.mu.Lock()
 	s.draining, s.busy = m.Draining, max(0, s.slots-m.FreeSlots-len(m.Leases))
 	s.full = s.full && m.FreeSlots == 0
+	s.stir()
 	for _, ref := range m.Leases {
 		l := s.leases[queue.AttemptID(ref)]
 		if l == nil {

@@ -46,6 +46,7 @@ type session struct {
 	paused     bool // wants none until it resumes
 	full       bool // has declined for want of a slot, and has not said since that it has one
 	busy       int  // slots that are taken by nothing that is leased
+	told       int  // how many offers it would take, as the hub knows
 	leases     map[queue.AttemptID]*held
 	operations []operation // what waits for the database
 	operating  bool        // somebody does what waits
@@ -227,14 +228,27 @@ func (s *session) encode(m wire.Message) ([]byte, bool) {
 	return data, err == nil
 }
 
-// free returns how many offers the worker would take now.
+// free returns how many offers the worker would take now. The caller holds s.mu.
 func (s *session) free() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.draining || s.paused || s.full || s.conn.Ended() {
 		return 0
 	}
-	return min(s.slots-s.busy-len(s.leases), maxOffers)
+	return max(0, min(s.slots-s.busy-len(s.leases), maxOffers))
+}
+
+// tellFree returns how many offers the worker would take now. The hub is told when that changes.
+func (s *session) tellFree() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = s.free()
+	return s.told
+}
+
+// stir tells the hub if the worker would take more offers, or fewer, than it was told. The caller holds s.mu.
+func (s *session) stir() {
+	if s.free() != s.told {
+		s.hub.stir(s)
+	}
 }
 
 // remember notes that the session holds id.
@@ -248,11 +262,13 @@ func (s *session) remember(id queue.AttemptID) {
 	if s.leases[id] == nil {
 		s.leases[id] = &held{round: round}
 	}
+	s.stir()
 }
 
 func (s *session) forget(id queue.AttemptID) {
 	s.mu.Lock()
 	delete(s.leases, id)
+	s.stir()
 	s.mu.Unlock()
 	s.hub.logs.drop(s, id)
 }
@@ -274,6 +290,7 @@ func (s *session) keepOnly(rows map[queue.AttemptID]bool, round uint64) {
 			delete(s.leases, id)
 		}
 	}
+	s.stir()
 	s.mu.Unlock()
 	for _, id := range gone {
 		s.hub.logs.drop(s, id)
