@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -60,7 +61,7 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 	t.courier = &courier{
 		client: a.client, base: a.controller.Load, token: t.token, stall: a.opts.StallTimeout, patience: a.opts.TransferTimeout,
 	}
-	if err := os.MkdirAll(t.dir, 0o700); err != nil {
+	if err := errors.Join(a.makeDir(filepath.Dir(t.dir)), a.makeDir(t.dir)); err != nil {
 		return nil, err
 	}
 	err := writeCap(t.dir, o.Limits.LogCap)

@@ -16,7 +16,7 @@ func (a *Agent) openDir() (close func(), err error) {
 	if a.dir, err = filepath.Abs(a.opts.Dir); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+	if err := a.makeDir(a.dir); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(a.dir, "lock"))
@@ -28,6 +28,32 @@ func (a *Agent) openDir() (close func(), err error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return func() { _ = lock.Close() }, nil
+}
+
+// A Confined is an [Executor] whose builds run as another user than the agent.
+type Confined interface {
+	// Group returns the id of a group of that user, or zero if builds run as the agent's user after all. The agent lets the group pass
+	// through its directory to those of the attempts, and read nothing on the way.
+	Group() int
+}
+
+// makeDir creates a directory, if need be, that the builds' user can pass through but not look into.
+func (a *Agent) makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	confined, ok := a.opts.Executor.(Confined)
+	if !ok || confined.Group() == 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o001 != 0 { // everybody passes: it was made by somebody else
+		return err
+	}
+	if err := os.Chown(dir, -1, confined.Group()); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o710)
 }
 
 // attemptDir returns where the files of an attempt are.

@@ -12,7 +12,8 @@ import (
 
 // collect returns the regular files below source that one of the patterns names, each once and sorted by name.
 // What was left out is said in the log. Closing stop ends the search with what was found so far.
-func collect(source string, patterns []string, log *buildLog, stop <-chan struct{}) []worker.File {
+// Only files of the owner are taken, if there is one.
+func collect(source string, owner *account, patterns []string, log *buildLog, stop <-chan struct{}) []worker.File {
 	if len(patterns) == 0 {
 		return nil
 	}
@@ -22,7 +23,7 @@ func collect(source string, patterns []string, log *buildLog, stop <-chan struct
 		return nil
 	}
 	defer root.Close()
-	s := search{log: log, found: make([]int, len(patterns)), stop: stop}
+	s := search{log: log, owner: owner, found: make([]int, len(patterns)), stop: stop}
 	for _, pattern := range patterns {
 		g, _ := parseGlob(pattern) // was checked with the spec
 		s.globs = append(s.globs, g)
@@ -47,6 +48,7 @@ type search struct {
 	found []int // per glob
 	names []string
 	log   *buildLog
+	owner *account
 	stop  <-chan struct{}
 }
 
@@ -79,6 +81,8 @@ func (s *search) visit(name string, d fs.DirEntry, err error) error {
 	case !matched:
 	case !d.Type().IsRegular():
 		s.log.notice("artifact %q is left out: it is not a regular file", name)
+	case !s.owner.owns(d):
+		s.log.notice("artifact %q is left out: it does not belong to the build's user", name)
 	case !fs.ValidPath(name):
 		s.log.notice("artifact %q is left out: its name is not valid UTF-8", name)
 	default:

@@ -78,7 +78,7 @@ func TestCollect(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
-			files := collect(source, test.patterns, &buildLog{w: &log}, nil)
+			files := collect(source, nil, test.patterns, &buildLog{w: &log}, nil)
 			if got := names(files); !slices.Equal(got, test.want) {
 				t.Errorf("collected %q, want %q", got, test.want)
 			}
@@ -96,7 +96,7 @@ func TestCollect(t *testing.T) {
 
 func TestCollectWithoutSource(t *testing.T) {
 	var log bytes.Buffer
-	files := collect(filepath.Join(t.TempDir(), "gone"), []string{"*"}, &buildLog{w: &log, open: true}, nil)
+	files := collect(filepath.Join(t.TempDir(), "gone"), nil, []string{"*"}, &buildLog{w: &log, open: true}, nil)
 	if len(files) != 0 || !strings.HasPrefix(log.String(), "\nslipway: no artifacts: ") {
 		t.Errorf("collected %v, log %q", files, &log)
 	}
@@ -107,7 +107,7 @@ func TestCollectStops(t *testing.T) {
 	plant(t, source, map[string]string{"a": ""})
 	stop := make(chan struct{})
 	close(stop)
-	if files := collect(source, []string{"*"}, &buildLog{w: &bytes.Buffer{}}, stop); len(files) != 0 {
+	if files := collect(source, nil, []string{"*"}, &buildLog{w: &bytes.Buffer{}}, stop); len(files) != 0 {
 		t.Errorf("collected %v after the stop", files)
 	}
 }

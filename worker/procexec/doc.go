@@ -41,8 +41,13 @@
 //
 // # What it does not do
 //
-// It is no sandbox. A build runs as the agent's user, can read what that user can read, and can kill the agent. Whoever runs
-// builds of people he does not trust gives the agent a user or a machine of its own, and keeps its credentials elsewhere.
+// It is no sandbox. A build runs as the agent's user, can read what that user can read, its credential among it, and can kill the agent.
+// With [Options.User] it runs as a user of its own, who can do neither: he gets the directories of the attempt, and can pass through, but
+// not look into, those around it; the guardian stays root. Files that are not his are no artifacts. Builds that run at once on
+// one agent are still one user, and can read each other's files, variables and secrets, as can whatever else runs as him; and what
+// that user leaves in places that all can write to, such as /tmp, stays. Whoever runs builds of people who do not trust each other
+// gives each project an agent, or a machine, of its own.
+//
 // Guardian and agent watch each other: when both are killed in one stroke, nobody is left to kill the build's group until the agent is
 // started again; only the kernel on Linux still kills the command itself. A guardian that is killed with SIGKILL, which a hostile build can do, leaves
 // behind what had left its session before. Where that matters a systemd unit or a container around the agent

@@ -35,6 +35,10 @@ type Options struct {
 	// are not set are passed over. HOME, TMPDIR and names beginning with SLIPWAY_ are refused. Default: none.
 	// PATH, LANG, TZ and names beginning with LC_ are passed on always.
 	PassEnv []string
+	// User is the name of the user that builds run as, instead of the agent's own: who runs the agent is root then, and builds can neither
+	// read what is the agent's nor end it. The user must not be root, and is given the directories of each attempt. All builds of an agent
+	// are one user, so they can get at each other where they run at once. Default: the agent's user.
+	User string
 	// Nice is how far the build's scheduling priority is put below the agent's, 1 to 19 nice levels, so that a build that
 	// takes every core does not starve the agent's heartbeats. -1 leaves it alone. Default: 5.
 	Nice int
@@ -48,6 +52,7 @@ type Options struct {
 type Executor struct {
 	self        string
 	passed      map[string]string
+	user        *account // nil: the agent's
 	nice        int
 	killTimeout time.Duration
 }
@@ -55,12 +60,14 @@ type Executor struct {
 var (
 	_ worker.Executor = (*Executor)(nil)
 	_ worker.Reaper   = (*Executor)(nil)
+	_ worker.Confined = (*Executor)(nil)
 )
 
 // New returns an Executor. Nil options are the defaults.
 //
 // It fails with [ErrNoGuardian] if [Guardian] was not called, with an error that wraps [errors.ErrUnsupported] on systems other
-// than Linux and macOS, and if an option is out of range.
+// than Linux and macOS, if an option is out of range, and if builds cannot be run as [Options.User]: with an error that wraps
+// [fs.ErrPermission] if this is not root.
 func New(o *Options) (*Executor, error) {
 	if o == nil {
 		o = &Options{}
@@ -84,9 +91,17 @@ func New(o *Options) (*Executor, error) {
 	case e.killTimeout < 0:
 		return nil, fmt.Errorf("procexec: KillTimeout is %v: it must not be negative", o.KillTimeout)
 	}
+	if o.User != "" {
+		if e.user, err = findAccount(o.User); err != nil {
+			return nil, err
+		}
+	}
 	e.passed, err = passedOn(os.Environ(), o.PassEnv)
 	return e, err
 }
+
+// Group implements [worker.Confined]: it is that of [Options.User].
+func (e *Executor) Group() int { return e.user.group() }
 
 // Run runs the command of the job's [Spec], as [worker.Executor] demands. The package documentation says what is done around it.
 //
@@ -108,6 +123,12 @@ func (e *Executor) Run(ctx context.Context, job worker.Job) (worker.Result, erro
 	if err := makeDirs(&job); err != nil {
 		return worker.Result{}, err
 	}
+	if e.user != nil {
+		source, _ := filepath.Rel(job.Dir, job.Source) // which makeDirs has found to be below
+		if err := e.user.own(job.Dir, source, homeDir, tempDir); err != nil {
+			return worker.Result{}, err
+		}
+	}
 	log := &buildLog{w: job.Log}
 	result, err := e.supervise(ctx, job, order{
 		Command:     spec.Command,
@@ -115,9 +136,10 @@ func (e *Executor) Run(ctx context.Context, job worker.Job) (worker.Result, erro
 		Nice:        e.nice,
 		KillTimeout: e.killTimeout,
 		Lease:       leaseOf(job),
+		User:        e.user,
 	}, log)
 	if err == nil && !closed(job.Kill) && !errors.Is(context.Cause(ctx), worker.ErrLeaseLost) {
-		result.Artifacts = collect(job.Source, spec.Artifacts, log, job.Kill)
+		result.Artifacts = collect(job.Source, e.user, spec.Artifacts, log, job.Kill)
 	}
 	return result, err
 }
@@ -137,6 +159,7 @@ type order struct {
 	Nice        int
 	KillTimeout time.Duration
 	Lease       time.Duration // zero: none
+	User        *account      // nil: the guardian's
 }
 
 // makeDirs makes the job's directories absolute and creates the build's own HOME and TMPDIR. What exists there already may be a

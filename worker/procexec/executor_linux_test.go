@@ -38,6 +38,25 @@ func TestEscapeesAreKilled(t *testing.T) {
 	}
 }
 
+func TestUsersEscapeesAreKilled(t *testing.T) {
+	e, ok := newStranger(t)
+	if !ok {
+		return
+	}
+	job, log := newStrangersJob(t, shell(escape+`while [ ! -e go ]; do sleep 0.01; done; exit 3`))
+	r := begin(t, e, job, log)
+	pids := log.pids(t, 2)
+	create(t, filepath.Join(job.Source, "go"))
+	if result, err := r.wait(t); err != nil || result.ExitCode != 3 {
+		t.Errorf("result %+v, %v; want exit code 3", result, err)
+	}
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %d lives on after Run", pid)
+		}
+	}
+}
+
 func TestEscapeesDoNotOutliveGrace(t *testing.T) {
 	job, log := newJob(t, shell(escape+`sleep 1000; :`))
 	job.Grace = time.Hour // is not waited for: nothing of the group is left

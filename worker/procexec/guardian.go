@@ -148,6 +148,7 @@ func start(o order) (*tree, beginning) {
 		return nil, refusal(err)
 	}
 	attr := &syscall.ProcAttr{Env: o.Env, Files: []uintptr{0, 1, 2}, Sys: childAttr()}
+	attr.Sys.Credential = o.User.credential()
 	pid, err := syscall.ForkExec(path, o.Command, attr)
 	// Another thread of the agent that forks at the wrong moment holds a program of the source open for writing until its
 	// child has executed.

@@ -124,6 +124,12 @@ func (e *Executor) startGuardian(job worker.Job) (_ *ward, err error) {
 		lock, err = lockJob(job.Dir)
 		files = append(files, lock)
 	}
+	if err == nil && e.user != nil {
+		err = outputEnd.Chown(int(e.user.UID), int(e.user.GID)) // or /dev/stdout would not open
+		if errors.Is(err, unix.EINVAL) {
+			err = nil // where a pipe has no owner
+		}
+	}
 	if err == nil {
 		w.orders = gob.NewEncoder(control)
 		w.guardian = &exec.Cmd{

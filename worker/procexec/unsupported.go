@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 
 	"github.com/slipway-build/slipway/worker"
@@ -21,6 +22,20 @@ func ownProgram() (string, error) {
 func (*Executor) supervise(context.Context, worker.Job, order, *buildLog) (worker.Result, error) {
 	return worker.Result{}, errors.ErrUnsupported
 }
+
+// An account is a user that builds run as, which there is none of here.
+type account struct{}
+
+func findAccount(string) (*account, error) { return nil, errors.ErrUnsupported }
+
+func (*account) own(string, ...string) error { return errors.ErrUnsupported }
+
+func (*account) owns(fs.DirEntry) bool { return true }
+
+func (*account) group() int { return 0 }
+
+// CheckReach returns nil on this system.
+func (*Executor) CheckReach(string) error { return nil }
 
 // Reap implements [worker.Reaper].
 func (*Executor) Reap(context.Context, worker.Job) error { return errors.ErrUnsupported }
