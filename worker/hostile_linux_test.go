@@ -21,6 +21,7 @@ import (
 // the agent's: its arguments are the agent's directory and the file with its credential.
 const hostile = `
 	echo "daemon $(setsid sh -c 'setsid sh -c "echo \$\$; exec sleep 1000 > /dev/null 2>&1" &')"
+	echo x > "$HOME/x" && echo x > "$TMPDIR/x" || echo "DENIED"
 	mkdir -p sealed/inner; : > sealed/inner/file; chmod 0 sealed
 	echo "environment $(tr '\0' '\n' < /proc/self/environ | grep -c .)"; tr '\0' '\n' < /proc/self/environ
 	exec 2> /dev/null
@@ -50,13 +51,11 @@ func TestHostileBuild(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			top, err := os.MkdirTemp("", "hostile-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = os.RemoveAll(top) })
-			if err := os.Chmod(top, 0o711); err != nil {
-				t.Fatal(err)
+			top := t.TempDir()
+			for _, dir := range []string{top, filepath.Dir(top)} { // which only the test's own user could enter
+				if err := os.Chmod(dir, 0o711); err != nil {
+					t.Fatal(err)
+				}
 			}
 			dir, key := filepath.Join(top, "agent"), filepath.Join(top, "key")
 			writeFile(t, key, []byte(canary))
@@ -74,7 +73,7 @@ func TestHostileBuild(t *testing.T) {
 			}
 			log := string(w.readLog(id))
 			environ, agents, ok := strings.Cut(log, "the agent's:\n")
-			if !ok || strings.Contains(environ, canary) || strings.Contains(environ, secret) || strings.Contains(environ, "SLIPWAY_WORKER") {
+			if !ok || strings.Contains(environ, "DENIED") || strings.Contains(environ, canary) || strings.Contains(environ, secret) || strings.Contains(environ, "SLIPWAY_WORKER") {
 				t.Errorf("the build's environment is\n%s", environ)
 			}
 			if user != "" && agents != "end\n" {

@@ -53,7 +53,7 @@ func (a *Agent) makeDir(dir string) error {
 	if err := os.Chown(dir, -1, confined.Group()); err != nil {
 		return err
 	}
-	return os.Chmod(dir, 0o710)
+	return os.Chmod(dir, 0o710) //nolint:gosec // it is a directory
 }
 
 // attemptDir returns where the files of an attempt are.

@@ -31,6 +31,7 @@
 //	-pass-env NAME[,…]    SLIPWAY_WORKER_PASS_ENV     variables of this process that every build may see; may be repeated
 //	-tools NAME[,…]       SLIPWAY_WORKER_TOOLS        programs that builds need, which doctor looks for in PATH; may be repeated
 //	-nice N               SLIPWAY_WORKER_NICE         how far the builds' priority is below the agent's, -1 for not at all; default 5
+//	-build-user NAME      SLIPWAY_WORKER_BUILD_USER   user that builds run as, if the agent is root; default: the agent's
 //	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them
 //	-reconnect-min TIME   SLIPWAY_WORKER_RECONNECT_MIN  the first pause before a reconnect is at random up to this; default 500ms
 //	-reconnect-max TIME   SLIPWAY_WORKER_RECONNECT_MAX  that bound is doubled from one failure to the next, up to this; default 30s
@@ -38,6 +39,13 @@
 //	-health ADDR          SLIPWAY_WORKER_HEALTH       loopback address that serves /livez, /readyz (connected, and not draining) and /metrics
 //	-log-format FORMAT    SLIPWAY_LOG_FORMAT          text or json, on standard error; default text
 //	-log-level LEVEL      SLIPWAY_LOG_LEVEL           debug, info, warn or error; default info
+//
+// # The user that builds run as
+//
+// A build can do what the user can that it runs as. Without -build-user that is the agent's own: a hostile build reads its credential, and the
+// logs and sources of other builds, and ends it. With -build-user, for which the agent must be root, it can do neither: the
+// credential must be root's, with permissions 600, and the directory of -dir must be one that the user can pass through, which
+// doctor checks. The user should be nobody's else. Builds of one agent still are one user.
 //
 // # Doctor
 //

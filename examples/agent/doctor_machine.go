@@ -95,17 +95,33 @@ func existing(dir string) string {
 
 // checkMachine looks at what the operating system allows the agent.
 func (d *doctor) checkMachine() {
-	if os.Geteuid() == 0 {
-		d.warn("user", "useradd --system --create-home slipway", "builds run as root, as the agent does: give it a user of its own")
-	} else {
-		d.ok("user", "builds run as %s", userName())
-	}
+	d.checkUser()
 	switch files, known := openFiles(); {
 	case !known:
 	case files < fewFiles:
 		d.warn("open files", fmt.Sprintf("ulimit -n %d", 4*fewFiles), "at most %d files may be open at once", files)
 	default:
 		d.ok("open files", "%d may be open at once", files)
+	}
+}
+
+// checkUser looks at what builds may do to the agent.
+func (d *doctor) checkUser() {
+	s := d.settings
+	const risk = "so a hostile build can read its credential, and end it"
+	switch executor, err := s.executor(); {
+	case s.buildUser == "" && os.Geteuid() == 0:
+		d.warn("user", "useradd --system slipway-build, and agent run -build-user slipway-build", "builds run as root, as the agent does, %s", risk)
+	case s.buildUser == "":
+		d.warn("user", "run the agent as root with -build-user, if it takes builds of people you do not trust", "builds run as %s, as the agent does, %s",
+			userName(), risk)
+	case err != nil: // which checkSettings tells
+	default:
+		if err := executor.CheckReach(s.agent.Dir + "/.."); err != nil {
+			d.fail("user", "agent doctor -dir /var/lib/slipway-agent", "%v", err)
+			return
+		}
+		d.ok("user", "builds run as %s, the agent as %s", s.buildUser, userName())
 	}
 }
 
@@ -132,7 +148,7 @@ func (d *doctor) checkGuardian(ctx context.Context) {
 	defer func() { _ = os.RemoveAll(dir) }() // it is in the directory for what may be left
 	source := filepath.Join(dir, "source")
 	spec, err := procexec.Spec{Command: []string{"true"}}.Encode()
-	executor, newErr := procexec.New(nil)
+	executor, newErr := d.settings.executor()
 	if err = errors.Join(err, newErr, os.Mkdir(source, 0o700)); err != nil {
 		d.fail(name, fix, "%v", err)
 		return

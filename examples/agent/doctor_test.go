@@ -182,3 +182,60 @@ func TestDoctorOnThisMachine(t *testing.T) {
 		t.Errorf("left in the directory: %v, %v", left, err)
 	}
 }
+
+// TestDoctorBuildUser: that builds run as the agent's user is a risk to be told; as whom else they may run depends on who runs the agent.
+func TestDoctorBuildUser(t *testing.T) {
+	top := t.TempDir()
+	for _, dir := range []string{top, filepath.Dir(top)} { // which only the test's own user could enter
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := filepath.Join(top, "key")
+	look := func(perm os.FileMode, dir string, args ...string) (settings, user, guardian finding) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte("the-credential"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(key, perm); err != nil {
+			t.Fatal(err)
+		}
+		found, _ := examine(t, noEnv(), append([]string{"-name", "a", "-key-file", key, "-dir", dir, "-url", "http://nowhere.invalid"}, args...)...)
+		return found["settings"], found["user"], found["guardian"]
+	}
+	want := func(what string, f finding, status, detail string) {
+		t.Helper()
+		if f.Status != status || !strings.Contains(f.Detail, detail) {
+			t.Errorf("%s: %+v, want %s with %q", what, f, status, detail)
+		}
+	}
+	public := filepath.Join(top, "agent")
+	settings, user, guardian := look(0o600, public)
+	want("settings", settings, statusOK, "worker a")
+	want("the agent's user", user, statusWarn, "a hostile build can read its credential")
+	want("guardian", guardian, statusOK, "was run")
+
+	settings, user, guardian = look(0o600, public, "-build-user", "nobody")
+	if os.Geteuid() != 0 {
+		want("settings", settings, statusFail, "only root can run builds as another user")
+		want("guardian", guardian, statusFail, "only root can run builds as another user")
+		return
+	}
+	want("settings", settings, statusOK, "worker a")
+	want("another user", user, statusOK, "builds run as nobody, the agent as root")
+	want("guardian", guardian, statusOK, "was run")
+	if err := os.Mkdir(filepath.Join(top, "sealed"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, user, _ = look(0o600, filepath.Join(top, "sealed", "agent"), "-build-user", "nobody")
+	want("a way that is closed", user, statusFail, "builds of nobody cannot pass through "+top+"/sealed:")
+	settings, _, _ = look(0o640, public, "-build-user", "nobody")
+	want("a credential of a group's", settings, statusFail, "others than root can read the credential in "+key)
+	if err := os.Chown(key, 65534, -1); err != nil {
+		t.Fatal(err)
+	}
+	settings, _, _ = look(0o600, public, "-build-user", "nobody")
+	want("a credential of another's", settings, statusFail, "others than root can read the credential in "+key)
+	settings, _, _ = look(0o600, public, "-build-user", "root")
+	want("root again", settings, statusFail, "root is root, or of root's group")
+}

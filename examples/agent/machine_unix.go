@@ -46,6 +46,12 @@ func foreign(dir string) string {
 	return ""
 }
 
+// ofRoot reports whether a file belongs to root.
+func ofRoot(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0
+}
+
 // openFiles returns how many files this process may have open.
 func openFiles() (most uint64, known bool) {
 	var r syscall.Rlimit

@@ -92,17 +92,42 @@ func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) (who
 
 // executor returns what runs the builds.
 func (s *settings) executor() (*procexec.Executor, error) {
-	executor, err := procexec.New(&procexec.Options{Nice: s.nice})
+	o := &procexec.Options{Nice: s.nice}
+	executor, err := procexec.New(o)
 	if err != nil {
 		return nil, &configError{err}
 	}
-	if len(s.passEnv) == 0 {
-		return executor, nil
+	if len(s.passEnv) > 0 {
+		o.PassEnv = s.passEnv
+		if executor, err = procexec.New(o); err != nil {
+			return nil, unusable("%s: %w", s.called("pass-env"), err)
+		}
 	}
-	if executor, err = procexec.New(&procexec.Options{PassEnv: s.passEnv, Nice: s.nice}); err != nil {
-		return nil, unusable("%s: %w", s.called("pass-env"), err)
+	if s.buildUser != "" {
+		o.User = s.buildUser
+		if executor, err = procexec.New(o); err == nil {
+			err = s.checkHidden()
+		}
+		if err != nil {
+			return nil, unusable("%s: %w", s.called("build-user"), err)
+		}
 	}
 	return executor, nil
+}
+
+// checkHidden returns an error if anybody but root may be able to read the credential.
+func (s *settings) checkHidden() error {
+	if s.keyFile == "" {
+		return nil // in the agent's environment, which is root's
+	}
+	info, err := os.Stat(s.keyFile)
+	if err != nil {
+		return nil //nolint:nilerr // which readCredential tells
+	}
+	if info.Mode().Perm()&0o077 != 0 || !ofRoot(info) {
+		return fmt.Errorf("others than root can read the credential in %s: run chown root %[1]s && chmod 600 %[1]s", s.keyFile)
+	}
+	return nil
 }
 
 // hinted adds to what ended the agent what its keeper can do.

@@ -29,6 +29,7 @@ type settings struct {
 	passEnv   list
 	tools     list
 	nice      int
+	buildUser string
 	logFormat string
 	logLevel  slog.Level
 	config    string
@@ -66,6 +67,7 @@ var variables = map[string]string{ //nolint:gosec // names, and no secrets
 	"pass-env":       "SLIPWAY_WORKER_PASS_ENV",
 	"tools":          "SLIPWAY_WORKER_TOOLS",
 	"nice":           "SLIPWAY_WORKER_NICE",
+	"build-user":     "SLIPWAY_WORKER_BUILD_USER",
 	"keep-workspace": "SLIPWAY_WORKER_KEEP",
 	"reconnect-min":  "SLIPWAY_WORKER_RECONNECT_MIN",
 	"reconnect-max":  "SLIPWAY_WORKER_RECONNECT_MAX",
@@ -90,6 +92,7 @@ func (s *settings) flags() *flag.FlagSet {
 	f.Var(&s.passEnv, "pass-env", "`NAME` of a variable that every build may see, or several separated by commas; may be repeated")
 	f.Var(&s.tools, "tools", "`NAME` of a program that doctor looks for in PATH, or several separated by commas; may be repeated")
 	f.IntVar(&s.nice, "nice", 5, "how far the builds' priority is below the agent's, 1 to 19, or -1 for not at all")
+	f.StringVar(&s.buildUser, "build-user", "", "`NAME` of the user that builds run as, if the agent is root (default: the agent's user)")
 	f.BoolVar(&o.KeepWorkspace, "keep-workspace", false, "leave the directories of builds where they are")
 	f.DurationVar(&o.ReconnectMin, "reconnect-min", 0, "the first pause before a reconnect is at random up to this `TIME` (default 500ms)")
 	f.DurationVar(&o.ReconnectMax, "reconnect-max", 0, "that bound is doubled from one failure to the next, up to this `TIME` (default 30s)")

@@ -40,15 +40,10 @@ func newStranger(t *testing.T) (*Executor, bool) {
 func newStrangersJob(t *testing.T, spec Spec) (worker.Job, *growing) {
 	t.Helper()
 	job, log := newJob(t, spec)
-	top, err := os.MkdirTemp("", "procexec-user-")
-	if err != nil {
+	top := t.TempDir()
+	if err := os.Chmod(filepath.Dir(top), 0o711); err != nil { // which only the test's own user could enter
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(top); err != nil {
-			t.Error(err)
-		}
-	})
 	agent := filepath.Join(top, "agent")
 	plant(t, agent, map[string]string{"key": "canary", "1/log": "canary", "2/work/source/file": "canary", "1/work/source/file": "plain"})
 	for name, mode := range map[string]os.FileMode{
