@@ -20,19 +20,31 @@ func (k *Keys) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// AuthenticateRequest is [Keys.Authenticate] on the key that the request carries
-// as "Authorization: Bearer <key>". It looks nowhere else, least of all in the
-// URL, which ends up in logs. A request with two such headers is refused.
+// AuthenticateRequest is [Keys.Authenticate] on the key that the request carries,
+// see [Bearer].
 func (k *Keys) AuthenticateRequest(r *http.Request) (Principal, error) {
+	presented, err := Bearer(r)
+	if err != nil {
+		return Principal{}, wrap("authenticate", "", err)
+	}
+	return k.Authenticate(r.Context(), presented.Reveal())
+}
+
+// Bearer returns the key or token that the request carries as
+// "Authorization: Bearer <key>". It looks nowhere else, least of all in the URL, which
+// ends up in logs. The error is [ErrUnauthenticated] for a request with none, or with
+// two such headers.
+func Bearer(r *http.Request) (Secret, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {
-		return Principal{}, wrap("authenticate", "", ErrUnauthenticated)
+		return Secret{}, ErrUnauthenticated
 	}
 	scheme, presented, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, wrap("authenticate", "", ErrUnauthenticated)
+	presented = strings.Trim(presented, " ")
+	if !strings.EqualFold(scheme, "Bearer") || presented == "" {
+		return Secret{}, ErrUnauthenticated
 	}
-	return k.Authenticate(r.Context(), strings.Trim(presented, " "))
+	return NewSecret(presented), nil
 }
 
 // unauthorized is the default of [Options.Unauthorized].

@@ -5,13 +5,14 @@
 // # Commands
 //
 //	agent run      runs builds until it is told to stop; agent without a command does the same
+//	agent register gets this machine a credential of its own, with an enrolment token
 //	agent doctor   checks that this machine can run builds and reach its controllers, and says how to mend what it cannot
 //	agent status   tells what the agent does that works in -dir: its connection, its builds and their leases
 //	agent drain    has that agent take no more builds, and end when those it has are finished
 //	agent version  prints the version (as -version does)
 //
 // It connects to a controller, takes as many builds as it has slots, and reports. The name is the one that the credential was made for,
-// with slipway keys create worker --worker mac-7. It runs until it is told to stop.
+// with agent register, or with slipway keys create worker --worker mac-7. It runs until it is told to stop.
 //
 // # Settings
 //
@@ -46,6 +47,19 @@
 // logs and sources of other builds, and ends it. With -build-user, for which the agent must be root, it can do neither: the
 // credential must be root's, with permissions 600, and the directory of -dir must be one that the user can pass through, which
 // doctor checks. The user should be nobody's else. Builds of one agent still are one user.
+//
+// # Register
+//
+//	agent register -url https://builds.example.com -name mac-7 -token-file token -key-file /etc/slipway/agent.key
+//
+// exchanges an enrolment token, which slipway keys create enroller --worker mac-7 makes, for a credential, and puts that into the file of
+// -key-file, which only its owner can read. The token is in the file of -token-file, of which others must not be able to read it, or with
+// -token-file - on standard input, or in SLIPWAY_ENROL_TOKEN; it is never an argument. A file that exists is left alone unless -force is
+// given. The name must be one that the token is for, and have no credential that is still good.
+//
+// The secret of the credential is made here and stays here: the controller is sent its SHA-256. Until all is done a draft is kept beside
+// the file, as FILE.NAME.draft. Whatever comes between, the same command, with the same token, goes on from there, also when the
+// controller has counted the token as used and its answer was lost.
 //
 // # Doctor
 //
@@ -89,7 +103,7 @@
 //	1      failed
 //	2      the command line or the environment is wrong
 //	3      the settings cannot be used: no credential, a directory that is in use, …
-//	4      the controller refuses the credential
+//	4      the controller refuses the credential, or the token of register
 //	5      the controller does not speak this agent's version of the protocol
 //	6      a check of doctor has failed
 //	7      builds still ran when the time of drain -wait was up

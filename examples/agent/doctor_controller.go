@@ -69,7 +69,7 @@ func (d *doctor) checkNetwork(ctx context.Context, u *url.URL) bool {
 	defer conn.Close()
 	d.ok("tcp "+u.Host, "%s", conn.RemoteAddr())
 	if u.Scheme != "https" {
-		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if exposed(u) {
 			d.warn("tls "+u.Host, "agent -url https://"+u.Host, "there is none: whoever is between here and the controller can read the credential")
 		}
 		return true
@@ -82,6 +82,12 @@ func (d *doctor) checkNetwork(ctx context.Context, u *url.URL) bool {
 	state := secure.ConnectionState()
 	d.ok("tls "+u.Host, "%s, certificate good until %s", tls.VersionName(state.Version), state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly))
 	return true
+}
+
+// exposed reports whether what is sent to an address can be read on the way.
+func exposed(u *url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme != "https" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // checkLive asks whether a controller serves there, and what time it has.

@@ -30,7 +30,7 @@ const exitCodes = `Exit codes:
   1      failed
   2      the command line or the environment is wrong
   3      the settings cannot be used: no credential, a directory that is in use, ...
-  4      the controller refuses the credential
+  4      the controller refuses the credential, or the token of register
   5      the controller does not speak this agent's version of the protocol
   6      a check of doctor has failed
   7      builds still ran when the time of drain -wait was up

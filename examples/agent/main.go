@@ -41,9 +41,11 @@ type invocation struct {
 	stdout, stderr io.Writer
 	settings       *settings
 
-	json    bool
-	wait    bool
-	timeout time.Duration
+	json      bool
+	tokenFile string
+	force     bool
+	wait      bool
+	timeout   time.Duration
 }
 
 // A command is what the agent's first argument names.
@@ -58,6 +60,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "run builds until told to stop; the default", nil, (*invocation).run},
+		{"register", "get this machine a credential of its own, with an enrolment token", registerFlags, (*invocation).register},
 		{"doctor", "check that this machine can run builds and reach its controllers", doctorFlags, (*invocation).doctor},
 		{"status", "tell what the agent does that works in -dir", statusFlags, (*invocation).status},
 		{"drain", "have the agent that works in -dir take no more builds, and end when those it has are finished", drainFlags, (*invocation).drain},

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -235,27 +234,11 @@ func (s *settings) readCredential(getenv func(string) string) error {
 		}
 		return s.checkCredential("SLIPWAY_WORKER_KEY")
 	}
-	f, err := os.Open(s.keyFile)
+	text, err := readSecret(s.keyFile, "credential")
 	if err != nil {
-		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
+		return unusable("%s: %w", s.called("key-file"), err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
-	}
-	if info.Mode()&fs.ModeType == 0 && info.Mode().Perm()&0o007 != 0 {
-		return unusable("%s: the credential in %s can be read by everybody: run chmod 600 %s", s.called("key-file"), s.keyFile, s.keyFile)
-	}
-	const most = 4 << 10
-	b, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return unusable("%s: cannot read the credential: %w", s.called("key-file"), err)
-	}
-	s.agent.Credential = worker.Secret(strings.TrimSpace(string(b)))
-	if s.agent.Credential == "" {
-		return unusable("%s: the file %s is empty: it must hold the credential", s.called("key-file"), s.keyFile)
-	}
+	s.agent.Credential = worker.Secret(text)
 	return s.checkCredential(s.called("key-file"))
 }
 

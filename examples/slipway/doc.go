@@ -46,6 +46,12 @@
 // download saves the named artifacts, or all, below a directory. A file appears under its name only when its bytes have the right
 // SHA-256. Files that exist are left alone unless --force is given.
 //
+// # Keys
+//
+// keys create worker makes the credential of a worker, to be carried to its machine. keys create enroller makes a token instead, by which
+// agent register gets a machine a credential that nobody else has seen: --worker is the name, or as NAME* what names begin with, --uses how
+// many machines (1), --expires-in how long (1h). keys list shows how many are left, and revoking a token leaves the workers that it has enrolled.
+//
 // # Output
 //
 // Results go to standard output; notices and errors go to standard error, one line each, with a progress display only on a terminal.

@@ -22,12 +22,13 @@ type keysCommand struct {
 
 type createKeyCommand struct {
 	Name      string        `placeholder:"TEXT" help:"What people call the key. Default: the role and who or what it is for."`
-	Worker    string        `placeholder:"NAME" help:"The worker, for role worker."`
-	Pool      []string      `placeholder:"POOL" help:"A pool that the worker serves or the submitter may use. May be repeated. Default: default for a worker, all for a submitter."`
-	ExpiresIn time.Duration `placeholder:"TIME" help:"How long the key is good, such as 720h. Default: until it is revoked."`
+	Worker    string        `placeholder:"NAME" help:"The worker, for role worker; for role enroller the worker or, as NAME*, all whose names begin so."`
+	Pool      []string      `placeholder:"POOL" help:"A pool that the worker serves or the submitter may use. May be repeated. Default: default for workers, all for a submitter."`
+	Uses      int           `placeholder:"N" help:"How many workers an enroller may enrol. Default: 1."`
+	ExpiresIn time.Duration `placeholder:"TIME" help:"How long the key is good, such as 720h. Default: until it is revoked, but 1h for an enroller."`
 	Output    string        `short:"o" placeholder:"FILE" help:"Write the key to a new file that only you can read, instead of printing it."`
 
-	Role string `arg:"" enum:"admin,submitter,viewer,worker" help:"What the key is for: admin, submitter, viewer or worker. Submitters and viewers belong to the project that --project must name."`
+	Role string `arg:"" enum:"admin,submitter,viewer,worker,enroller" help:"What the key is for: admin, submitter, viewer, worker or enroller. An enroller is a token by which a machine gets a worker's key of its own, with agent register. Submitters and viewers belong to the project that --project must name."`
 }
 
 // Run creates a key.
@@ -62,6 +63,10 @@ func (k *createKeyCommand) Run(in *invocation) error {
 		}
 	}
 	in.notice("created key %s; it is not shown again", created.ID)
+	if created.Uses > 0 && created.ExpiresAt != nil {
+		in.notice("it enrols %s named %s until %s: agent register -name NAME -token-file FILE -key-file FILE", count(created.Uses, "worker"), created.Worker,
+			created.ExpiresAt.Local().Format(time.DateTime))
+	}
 	return k.print(in, created)
 }
 
@@ -86,19 +91,33 @@ func (k *createKeyCommand) newKey(in *invocation) (api.NewKey, error) {
 	if k.ExpiresIn < 0 {
 		return n, usage("--expires-in must not be negative")
 	}
-	if k.Worker != "" && auth.Role(k.Role) != auth.Worker {
-		return n, usage("--worker is for role worker")
+	isWorker := auth.Role(k.Role) == auth.Worker || auth.Role(k.Role) == auth.Enroller
+	switch {
+	case k.Worker != "" && !isWorker:
+		return n, usage("--worker is for roles worker and enroller")
+	case k.Uses != 0 && auth.Role(k.Role) != auth.Enroller:
+		return n, usage("--uses is for role enroller")
+	case k.Uses < 0 || k.Uses > auth.MaxUses:
+		return n, usage("--uses must be at least 1 and at most %d", auth.MaxUses)
 	}
 	subject := ""
 	switch auth.Role(k.Role) {
-	case auth.Worker:
+	case auth.Worker, auth.Enroller:
 		if in.projectFlag {
 			return n, usage("--project is for roles submitter and viewer: a worker runs builds of every project, in its pools")
 		}
-		if err := queue.CheckName("--worker", k.Worker); err != nil {
+		name := k.Worker
+		n.Kind = string(auth.KindWorker)
+		if auth.Role(k.Role) == auth.Enroller {
+			n.Kind, n.Uses = string(auth.KindEnrol), k.Uses
+			if begin, open := strings.CutSuffix(name, "*"); open {
+				name = cmp.Or(begin, "any")
+			}
+		}
+		if err := queue.CheckName("--worker", name); err != nil {
 			return n, usage("%s", rule(err))
 		}
-		n.Kind, n.Role, n.Worker, subject = string(auth.KindWorker), "", k.Worker, k.Worker
+		n.Role, n.Worker, subject = "", k.Worker, k.Worker
 		if len(n.Pools) == 0 {
 			n.Pools = []string{queue.DefaultPool}
 		}
@@ -138,19 +157,27 @@ func (*listKeysCommand) Run(in *invocation) error {
 	if in.json {
 		return in.document(list)
 	}
+	enrolled := map[string]int{}
+	for _, k := range list.Keys {
+		enrolled[k.EnrolledBy]++
+	}
 	return printTable(in.stdout, "ID\tROLE\tFOR\tPOOLS\tSTATE\tNAME", func(row func(...any)) {
 		for _, k := range list.Keys {
-			row(k.ID, k.Role, k.Project+k.Worker, strings.Join(k.Pools, ","), keyState(k), visible(k.Name))
+			row(k.ID, k.Role, k.Project+k.Worker, strings.Join(k.Pools, ","), keyState(k, enrolled[k.ID]), visible(k.Name))
 		}
 	})
 }
 
-func keyState(k api.Key) string {
+func keyState(k api.Key, enrolled int) string {
 	switch {
 	case k.RevokedAt != nil:
 		return "revoked"
 	case k.ExpiresAt != nil && k.ExpiresAt.Before(time.Now()):
 		return "expired"
+	case k.Uses > 0 && enrolled >= k.Uses:
+		return "used up"
+	case k.Uses > 0:
+		return fmt.Sprintf("good for %d", k.Uses-enrolled)
 	default:
 		return "good"
 	}

@@ -216,13 +216,20 @@ type Artifacts struct {
 
 // A NewKey asks for a credential.
 type NewKey struct {
-	Kind        string   `json:"kind" enum:"api,worker" doc:"api for people and services, worker for agents."`
+	Kind        string   `json:"kind" enum:"api,worker,enrol" doc:"api for people and services, worker for agents, enrol for a token by which agents get keys."`
 	Role        string   `json:"role,omitempty" enum:"admin,submitter,viewer" doc:"What an api key may do."`
 	Name        string   `json:"name" doc:"What people call it."`
 	Project     string   `json:"project,omitempty" doc:"Project of a submitter or viewer."`
-	Worker      string   `json:"worker,omitempty" doc:"Worker that a worker key is for."`
+	Worker      string   `json:"worker,omitempty" doc:"Worker that a worker key is for, or that a token may enrol: a name, or a beginning of names and *."`
 	Pools       []string `json:"pools,omitempty" doc:"Pools that a worker serves, or a submitter may use (default: all)."`
-	ExpiresInMS int64    `json:"expires_in_ms,omitempty" minimum:"0" maximum:"315576000000" doc:"Default: never."`
+	Uses        int      `json:"uses,omitempty" minimum:"0" maximum:"10000" doc:"How many workers a token may enrol. Default: 1."`
+	ExpiresInMS int64    `json:"expires_in_ms,omitempty" minimum:"0" maximum:"315576000000" doc:"Default: never, but an hour for a token."`
+}
+
+// An Enrolment asks for the key of a worker with an enrolment token.
+type Enrolment struct {
+	Worker string `json:"worker" doc:"Name of the worker."`
+	SHA256 string `json:"sha256" pattern:"^[0-9a-f]{64}$" doc:"SHA-256 of the 32 bytes of the key's secret, which the worker has made, in 64 hexadecimal digits."`
 }
 
 // A Key is a credential without its secret.
@@ -234,6 +241,8 @@ type Key struct {
 	Project    string     `json:"project,omitempty"`
 	Worker     string     `json:"worker,omitempty"`
 	Pools      []string   `json:"pools,omitempty"`
+	Uses       int        `json:"uses,omitempty" doc:"How many workers a token may enrol."`
+	EnrolledBy string     `json:"enrolled_by,omitempty" doc:"Id of the token that a worker was enrolled with."`
 	CreatedAt  time.Time  `json:"created_at"`
 	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`

@@ -116,6 +116,13 @@ func (c *Client) CreateKey(ctx context.Context, k api.NewKey) (api.CreatedKey, e
 	return created, err
 }
 
+// Enrol exchanges the client's key, which is an enrolment token, for the key of a worker: the one whose secret has that SHA-256.
+func (c *Client) Enrol(ctx context.Context, e api.Enrolment) (api.Key, error) {
+	var key api.Key
+	err := c.exchange(ctx, request{op: "enrol", method: http.MethodPost, path: "/v1/enrolments", global: true}, e, &key)
+	return key, err
+}
+
 // Keys returns a page of credentials, newest first.
 func (c *Client) Keys(ctx context.Context, limit int, cursor string) (api.KeyPage, error) {
 	query := url.Values{}

@@ -417,6 +417,13 @@ func (b *authBackend) Lookup(ctx context.Context, id string) (auth.Record, error
 	return b.Backend.Lookup(ctx, id)
 }
 
+func (b *authBackend) Enrol(ctx context.Context, r auth.Record) (auth.Key, error) {
+	if err := b.now(); err != nil {
+		return auth.Key{}, err
+	}
+	return b.Backend.Enrol(ctx, r)
+}
+
 func (b *authBackend) Insert(ctx context.Context, r auth.Record) error {
 	if err := b.now(); err != nil {
 		return err

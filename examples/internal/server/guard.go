@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -41,6 +42,8 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type caller struct {
 	auth.Principal
 	project string           // empty on routes that are about no project
+	token   auth.Secret      // on the route that takes enrolment tokens
+	from    netip.Prefix     // on that route: whom a throttle takes the caller for
 	query   map[string]int64 // the numbers among the parameters of a stream
 }
 
@@ -58,7 +61,15 @@ func (e *endpoint) admit(w http.ResponseWriter, r *http.Request) (*http.Request,
 		return r, nil // the hub knows workers by their keys and by the tokens of builds
 	}
 	var c caller
-	if e.route.May != Anybody {
+	switch e.route.May {
+	case Anybody:
+	case auth.Enrol:
+		var err error
+		if c.token, err = auth.Bearer(r); err != nil {
+			return nil, err
+		}
+		c.from = neighborhood(r.RemoteAddr)
+	default:
 		p, err := e.server.Keys.AuthenticateRequest(r)
 		if err != nil {
 			return nil, err
@@ -80,7 +91,7 @@ func (e *endpoint) admit(w http.ResponseWriter, r *http.Request) (*http.Request,
 			return nil, err
 		}
 	}
-	if e.route.May != Anybody && e.route.May != auth.Manage {
+	if c.Role != "" && e.route.May != auth.Manage {
 		if c.project, err = projectOf(c.Principal, e.route.May, query); err != nil {
 			return nil, err
 		}

@@ -18,16 +18,15 @@ type createKeyOutput struct {
 func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*createKeyOutput, error) {
 	b := in.Body
 	n := auth.NewKey{
-		Name: b.Name, Role: auth.Role(b.Role), Project: b.Project, Worker: b.Worker, Pools: b.Pools,
+		Name: b.Name, Role: auth.Role(b.Role), Project: b.Project, Worker: b.Worker, Pools: b.Pools, Uses: b.Uses,
 		Lifetime: time.Duration(b.ExpiresInMS) * time.Millisecond,
 	}
-	if auth.Kind(b.Kind) == auth.KindWorker {
-		if b.Role != "" && n.Role != auth.Worker {
-			return nil, invalid("role must be left out for kind worker")
+	roles := map[auth.Kind]auth.Role{auth.KindWorker: auth.Worker, auth.KindEnrol: auth.Enroller}
+	if role, fixed := roles[auth.Kind(b.Kind)]; fixed {
+		if b.Role != "" {
+			return nil, invalid("role must be left out for kind " + b.Kind)
 		}
-		n.Role = auth.Worker
-	} else if n.Role == auth.Worker {
-		return nil, invalid("kind must be worker for role worker")
+		n.Role = role
 	}
 	key, secret, err := s.Keys.Create(ctx, n)
 	if err != nil {

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -26,8 +29,8 @@ var meanings = []struct{ err, means error }{
 
 // meaning puts an error under the one that it means to clients.
 func meaning(err error) error {
-	if e, ok := errors.AsType[*auth.Error](err); ok && errors.Is(err, auth.ErrInvalid) {
-		return invalid(strings.TrimPrefix(e.Err.Error(), auth.ErrInvalid.Error()+": "))
+	if errors.Is(err, auth.ErrInvalid) {
+		return invalid(ruleOf(err, auth.ErrInvalid))
 	}
 	for _, m := range meanings {
 		if errors.Is(err, m.err) {
@@ -38,6 +41,14 @@ func meaning(err error) error {
 		return fmt.Errorf("%w: %w", worker.ErrUnavailable, err)
 	}
 	return err
+}
+
+// ruleOf is the text of an error of package auth that tells the caller which rule he broke, without the operation and the sentinel.
+func ruleOf(err, sentinel error) string {
+	if e, ok := errors.AsType[*auth.Error](err); ok {
+		err = e.Err
+	}
+	return strings.TrimPrefix(err.Error(), sentinel.Error()+": ")
 }
 
 // disconnected reports whether an error is one of a connection to a backend, such as a database that is being restarted.
@@ -57,6 +68,7 @@ var (
 		"Upload it first.")
 	errNotEnded = newProblem(http.StatusConflict, "not_ended", "The build has not ended.", "Cancel it, or wait for its end.")
 	errRange    = newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The content has no such range.", "")
+	errTaken    = newProblem(http.StatusConflict, "name_taken", "The worker has a key already.", "Revoke that key first, or choose another name.")
 	errSlow     = newProblem(http.StatusRequestTimeout, "timeout", "The content did not arrive in time.", "")
 )
 
@@ -66,7 +78,10 @@ func newProblem(status int, code, title, detail string) *worker.Problem {
 
 // failed turns an error into what huma answers with, and logs it if it is the server's.
 func (s *Server) failed(ctx context.Context, err error) *problem {
-	p := &problem{*worker.ProblemFor(meaning(err))}
+	p := &problem{Problem: *worker.ProblemFor(meaning(err))}
+	if busy, ok := errors.AsType[*throttled](err); ok {
+		p.Problem, p.after = *errThrottled, busy.wait
+	}
 	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil { // or else the client has gone
 		s.opts.Logger.ErrorContext(ctx, "request failed", "request_id", requestID(ctx), "error", err)
 	}
@@ -80,7 +95,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // A problem is a [worker.Problem] that huma knows how to send.
-type problem struct{ worker.Problem }
+type problem struct {
+	worker.Problem
+	after time.Duration // when to try again, if that is known
+}
 
 // GetStatus implements [huma.StatusError].
 func (p *problem) GetStatus() int { return p.Status }
@@ -90,10 +108,16 @@ func (p *problem) ContentType(string) string { return "application/problem+json"
 
 // GetHeaders implements [huma.HeadersError].
 func (p *problem) GetHeaders() http.Header {
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusUnauthorized:
+		return http.Header{"Www-Authenticate": {"Bearer"}}
+	case http.StatusServiceUnavailable:
 		return http.Header{"Retry-After": {"5"}}
+	case http.StatusTooManyRequests:
+		return http.Header{"Retry-After": {strconv.Itoa(int(math.Ceil(p.after.Seconds())))}}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // huma makes its own errors, those of requests that do not fit an operation, through variables of its package. All of them
@@ -123,7 +147,7 @@ func refusal(id string, status int, message string, errs []error) *problem {
 		p = worker.ProblemFor(invalid(explain(message, errs)))
 	}
 	p.RequestID = id
-	return &problem{*p}
+	return &problem{Problem: *p}
 }
 
 // explain names the fields that were refused and the rules they break.

@@ -72,16 +72,7 @@ func (s *Server) register() {
 		OperationID: "getStats", Summary: "Get the numbers of a project, by day",
 	})
 	s.registerControls()
-	operation(s, "POST /v1/keys", auth.Manage, s.createKey, huma.Operation{
-		OperationID: "createKey", Summary: "Create a key", DefaultStatus: http.StatusCreated,
-		Description: "The answer holds the key, which is shown this once.",
-	})
-	operation(s, "GET /v1/keys", auth.Manage, s.listKeys, huma.Operation{
-		OperationID: "listKeys", Summary: "List keys, newest first",
-	})
-	operation(s, "DELETE /v1/keys/{id}", auth.Manage, s.revokeKey, huma.Operation{
-		OperationID: "revokeKey", Summary: "Revoke a key",
-	})
+	s.registerKeys()
 	s.registerHidden()
 }
 
@@ -104,6 +95,26 @@ func (s *Server) registerControls() {
 	})
 	operation(s, "PUT /v1/projects/{name}/limits", auth.Manage, s.setLimit, huma.Operation{
 		OperationID: "setLimit", Summary: "Limit how many builds of a concurrency key run at a time",
+	})
+}
+
+// registerKeys lists the routes about keys, and the one that takes an enrolment token.
+func (s *Server) registerKeys() {
+	operation(s, "POST /v1/keys", auth.Manage, s.createKey, huma.Operation{
+		OperationID: "createKey", Summary: "Create a key", DefaultStatus: http.StatusCreated,
+		Description: "The answer holds the key, which is shown this once.",
+	})
+	operation(s, "GET /v1/keys", auth.Manage, s.listKeys, huma.Operation{
+		OperationID: "listKeys", Summary: "List keys, newest first",
+	})
+	operation(s, "DELETE /v1/keys/{id}", auth.Manage, s.revokeKey, huma.Operation{
+		OperationID: "revokeKey", Summary: "Revoke a key",
+	})
+	operation(s, "POST /v1/enrolments", auth.Enrol, s.enrol, huma.Operation{
+		OperationID: "enrolWorker", Summary: "Exchange an enrolment token for the key of a worker", DefaultStatus: http.StatusCreated,
+		Description: "The token is what is authorized with. The key's text is slw_worker_, its id, which the answer has, _, and the secret with a " +
+			"checksum; only the worker knows it. The same token, worker and SHA-256 are answered with the same key, also later. Addresses whose " +
+			"tokens keep being refused have to wait (429).",
 	})
 }
 

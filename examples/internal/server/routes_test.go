@@ -40,6 +40,8 @@ func target(route server.Route, id string) (method, path string, body any) {
 		body = api.Limit{Key: "deploy", Max: 2}
 	case "PUT /v1/sources/{sha256}":
 		body = strings.NewReader("abc")
+	case "POST /v1/enrolments":
+		body = api.Enrolment{Worker: "rack-1", SHA256: someDigest}
 	case "POST /v1/keys":
 		body = api.NewKey{Kind: "api", Role: "viewer", Name: "x", Project: "web"}
 	}
@@ -55,6 +57,7 @@ func TestRouteList(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		": GET /livez", ": GET /openapi.json", ": GET /readyz", "cancel: POST /v1/builds/{id}/cancel", "connect: /v1/worker/",
+		"enrol: POST /v1/enrolments",
 		"manage: DELETE /v1/keys/{id}", "manage: GET /v1/keys", "manage: GET /v1/pools", "manage: GET /v1/projects",
 		"manage: GET /v1/projects/{name}/limits", "manage: POST /v1/keys", "manage: PUT /v1/pools/{name}", "manage: PUT /v1/projects/{name}",
 		"manage: PUT /v1/projects/{name}/limits",
@@ -86,6 +89,8 @@ func TestRoles(t *testing.T) {
 				if r.Header.Get("WWW-Authenticate") != "Bearer" {
 					t.Errorf("%s: a 401 without WWW-Authenticate", route.Pattern)
 				}
+			case route.May == auth.Enrol: // these are keys, and no tokens
+				f.wantProblem(r, http.StatusUnauthorized, "unauthorized")
 			case !role.Can(route.May):
 				wantStatus(f, r, http.StatusForbidden, "forbidden")
 			case r.StatusCode == http.StatusUnauthorized || r.StatusCode == http.StatusForbidden || r.StatusCode >= 500:
@@ -223,7 +228,7 @@ func TestDescription(t *testing.T) {
 				t.Errorf("%s: no parameter %s in %v", route.Pattern, name, params)
 			}
 		}
-		if route.May != auth.Manage && !slices.Contains(params, "query project") {
+		if route.May != auth.Manage && route.May != auth.Enrol && !slices.Contains(params, "query project") {
 			t.Errorf("%s: no parameter project in %v", route.Pattern, params)
 		}
 	}

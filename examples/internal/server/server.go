@@ -96,6 +96,7 @@ type Server struct {
 	draining drain
 	streams  atomic.Int64 // of logs
 	probes   probes
+	refusals throttle
 }
 
 // New returns a server of the parts. A nil o means the defaults.

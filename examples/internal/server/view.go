@@ -50,6 +50,7 @@ func attemptOf(a queue.Attempt) api.Attempt {
 func keyOf(k auth.Key) api.Key {
 	shown := api.Key{
 		ID: k.ID, Kind: string(k.Kind), Role: string(k.Role), Name: k.Name, Project: k.Project, Worker: k.Worker, Pools: k.Pools,
+		Uses: k.Uses, EnrolledBy: k.EnrolledBy,
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOf(k.ExpiresAt), RevokedAt: timeOf(k.RevokedAt), LastUsedAt: timeOf(k.LastUsedAt),
 	}
 	return shown
