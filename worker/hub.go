@@ -41,7 +41,7 @@ type Hub struct {
 	byWorker map[string]*session
 	stirred  map[*session]struct{} // whose free slots may have changed since dispatch looked
 	lost     []queue.SessionID     // sessions whose loss has not been written down yet
-	round    uint64            // counts readings of all leases
+	round    uint64                // counts readings of all leases
 }
 
 // NewHub returns a hub that offers the builds of q and moves bytes through blobs. It calls authenticate for each request to connect
