@@ -130,6 +130,52 @@ func TestLogHasNoSecrets(t *testing.T) {
 	}
 }
 
+// TestRoutesShowNoSecret asks every route as everybody, with the credential where it belongs, cut, of another scheme and in the query,
+// while all goes well and while backends fail and panic. No answer, header or line of the log has any credential.
+func TestRoutesShowNoSecret(t *testing.T) {
+	f := newFixture(t, nil)
+	build := f.submit()
+	f.addArtifact(f.start(build.ID), "bin/app", "an app")
+	var said strings.Builder
+	ask := func(who string, route server.Route, query string, headers ...string) {
+		method, path, body := target(route, build.ID.String())
+		r, err := f.try(who, method, path+query, body, headers...)
+		if err != nil {
+			return // a panic in the hub ends the connection
+		}
+		fmt.Fprintln(&said, r.Status, r.Header, string(r.body))
+	}
+	for _, fails := range []error{nil, fmt.Errorf("no database"), fmt.Errorf("no database: %w", errPanic)} {
+		for _, route := range f.server.Routes() {
+			for who, key := range f.secrets {
+				for _, backend := range []*fault{&f.queueBackend.fault, &f.storeBackend.fault, &f.authBackend.fault} {
+					backend.set(fails)
+					ask(who, route, "")
+					ask(who, route, "?project=web&key="+key)
+					backend.set(nil)
+				}
+				if key != "" {
+					ask(who, route, "", "Authorization", "Bearer "+key[:len(key)-1])
+					ask(who, route, "", "Authorization", "Basic "+key)
+					ask(who, route, "", "Authorization", key)
+				}
+			}
+		}
+	}
+	all := said.String() + f.log.String()
+	if n := strings.Count(said.String(), "\n"); n < 1000 || !strings.Contains(all, "stack=") {
+		t.Errorf("%d answers were looked through", n)
+	}
+	for who, key := range f.secrets {
+		if key == "" {
+			continue
+		}
+		if i := strings.Index(all, key[len(key)/2:len(key)-2]); i >= 0 {
+			t.Errorf("the key of the %s is shown: %s…", who, all[max(0, i-300):i])
+		}
+	}
+}
+
 func TestRequestID(t *testing.T) {
 	f := newFixture(t, nil)
 	for id, taken := range map[string]bool{
