@@ -33,6 +33,8 @@ type Problem struct {
 	// Supported are the versions of the worker protocol that a controller speaks, by the names of their subprotocols, the highest
 	// first, where it refused a handshake.
 	Supported []string `json:"supported,omitempty"`
+	// Worker is whom the credential was given for, where a controller refused a handshake whose credential is good.
+	Worker string `json:"worker,omitempty"`
 	// RequestID is what the service's log has for this request.
 	RequestID string `json:"request_id,omitempty"`
 }

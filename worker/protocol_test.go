@@ -54,6 +54,10 @@ func TestHandshakes(t *testing.T) {
 		"credential in the URL": {url: c.server.URL + "/?token=" + secret + "_a", subprotocol: wire.Subprotocol, status: 404, code: "not_found"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			owner := "" // whom the answer may name: the holder of a good credential, and nobody else
+			if test.status == http.StatusUpgradeRequired {
+				owner = "a"
+			}
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, test.url+"/v1/worker/connect", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -79,6 +83,9 @@ func TestHandshakes(t *testing.T) {
 			}
 			if told := slices.Equal(problem.Supported, wire.Subprotocols()); told != (test.status == http.StatusUpgradeRequired) {
 				t.Errorf("answer %d names the versions %q", problem.Status, problem.Supported)
+			}
+			if problem.Worker != owner {
+				t.Errorf("answer %d names the worker %q, want %q", problem.Status, problem.Worker, owner)
 			}
 		})
 	}

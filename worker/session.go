@@ -87,7 +87,7 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err != nil {
 		h.sessions.Done()
-		return notAccepted(err)
+		return notAccepted(err, identity.Worker)
 	}
 	s := &session{hub: h, conn: conn, identity: identity, log: h.opts.Logger.With("worker", identity.Worker)}
 	go func() { // the handler returns, so that what the HTTP server keeps for the request is freed
@@ -107,8 +107,8 @@ func (h *Hub) unauthenticated(err error) error {
 	return ErrUnavailable
 }
 
-// notAccepted makes an answer of a handshake that failed.
-func notAccepted(err error) error {
+// notAccepted makes an answer of a handshake of a worker that failed.
+func notAccepted(err error, worker string) error {
 	refusal, ok := errors.AsType[*ws.UpgradeError](err)
 	if !ok {
 		return errGone
@@ -116,7 +116,7 @@ func notAccepted(err error) error {
 	problem := &Problem{
 		Type: "about:blank", Title: "The connection was not accepted: " + refusal.Reason + ".", Status: refusal.Status,
 		Code: codeHandshake, Detail: "This controller speaks " + strings.Join(wire.Subprotocols(), ", ") + " over WebSocket.",
-		Supported: wire.Subprotocols(),
+		Supported: wire.Subprotocols(), Worker: worker,
 	}
 	if errors.Is(err, ws.ErrSubprotocol) {
 		problem.Code = codeVersion

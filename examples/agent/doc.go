@@ -67,7 +67,7 @@
 // it, the directory, its file system and its free space, the limit of open files, the programs of -tools, and whether a build that does
 // nothing can be run. Of each controller it checks name, connection, TLS, answer, clock, credential and version of the protocol. It asks
 // for a version that does not exist: a controller refuses that after it has checked the credential, so that an agent that runs
-// with it keeps its session. Whether the credential was made for -name, only a connection tells.
+// with it keeps its session. That refusal also tells which name the credential was made for.
 //
 // Each finding is ok, a warning or a failure, with a command that mends it or shows more; with -json it is an element
 // {name, status, detail, fix} of an array, whose status is ok, warn or fail.

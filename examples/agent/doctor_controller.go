@@ -151,7 +151,12 @@ func (d *doctor) checkHandshake(ctx context.Context, client *http.Client, u *url
 	case errors.Is(problem, worker.ErrUnauthorized), errors.Is(problem, worker.ErrForbidden):
 		d.fail(name, d.settings.newKey(), "%v", problem)
 	case resp.StatusCode == http.StatusUpgradeRequired && len(problem.Supported) > 0:
-		d.ok(name, "accepted")
+		if made := problem.Worker; made != "" && made != d.settings.agent.Worker {
+			d.fail(name, fmt.Sprintf("-name %s, or %s", made, d.settings.newKey()), "it was made for worker %s, and %s is %s", made, d.settings.called("name"),
+				d.settings.agent.Worker)
+		} else {
+			d.ok(name, "accepted")
+		}
 		d.checkProtocol(u, problem)
 	case resp.StatusCode == http.StatusServiceUnavailable:
 		d.warn(name, "curl -i "+u.JoinPath("readyz").String(), "the controller is not ready: %v", problem)

@@ -81,6 +81,14 @@ func TestDoctorAtAController(t *testing.T) {
 		}, good, "clock", statusWarn, "ahead of", exitOK},
 		"key refused":     {live, refuse(http.StatusUnauthorized, worker.Problem{Code: "unauthorized"}), "at credential", statusFail, "No.", exitPreflight},
 		"key for another": {live, refuse(http.StatusForbidden, worker.Problem{Code: "forbidden"}), "at credential", statusFail, "No.", exitPreflight},
+		"name of another": {
+			live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "unsupported_version", Supported: []string{"slipway.worker.v1"}, Worker: "b"}),
+			"at credential", statusFail, "it was made for worker b, and -name is a", exitPreflight,
+		},
+		"name of its own": {
+			live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "unsupported_version", Supported: []string{"slipway.worker.v1"}, Worker: "a"}),
+			"at credential", statusOK, "accepted", exitOK,
+		},
 		"other version": {
 			live, refuse(http.StatusUpgradeRequired, worker.Problem{Code: "unsupported_version", Supported: []string{"slipway.worker.v9"}}),
 			"protocol", statusFail, "v9", exitPreflight,
