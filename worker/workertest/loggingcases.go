@@ -20,6 +20,28 @@ func text(size int) string {
 // loggingCases are about logs.
 var loggingCases = []workerTest{
 	{
+		name:     "Secrets",
+		contract: "What a build prints of the secrets that came with its start is not in its log, and the report is of the log without.",
+		check: func(c *workerCase) {
+			const secret = "correct-horse-battery-staple"
+			s := c.session()
+			offer := s.Offer(c.Print("before "+secret+" after\n"), nil)
+			s.Accepted(offer.Ref)
+			s.Send(&wire.Start{
+				Ref: offer.Ref, Lease: wire.MillisOf(c.controller.opts.Lease), Secrets: wire.Secrets{"OTHER": "another-secret", "TESTED": secret},
+			})
+			end := s.Finished(offer.Ref)
+			log := c.controller.Log(offer.Ref)
+			if bytes.Contains(log, []byte(secret)) || !bytes.HasPrefix(log, []byte("before ")) || !bytes.HasSuffix(log, []byte(" after\n")) {
+				c.Errorf("the log is %q", log)
+			}
+			if end.Outcome != wire.OutcomeSucceeded || strings.Contains(string(end.Reason), secret) {
+				c.Errorf("the report is %+v", end)
+			}
+			c.wantLog(offer.Ref, end, log)
+		},
+	},
+	{
 		name:     "Window",
 		contract: "A worker sends no more log bytes in a frame, and no more ahead of what is acknowledged, than welcome allows.",
 		options:  ControllerOptions{LogFrame: 1000, LogWindow: 3000},

@@ -58,6 +58,7 @@ class Attempt {
   outcome = null;
   reason = "";
   begun = false;
+  secrets = {}; // came with start; they are kept out of the log
   said = 0; // when accept or finished was last sent; 0: not over this connection
   renewed = 0; // from when the lease counts
 
@@ -123,7 +124,9 @@ class Attempt {
       if (sum !== this.offer.source.sha256 || content.length !== this.offer.source.size) throw new Error("the source is not what was declared");
       const lines = [];
       for (let i = 0; i < (spec.lines ?? 0); i++) lines.push(`line ${i}\n`);
-      this.log = Buffer.from(lines.join("") + sum + "\n");
+      let text = lines.join("") + sum + "\n";
+      for (const secret of Object.values(this.secrets)) text = text.replaceAll(secret, "***");
+      this.log = Buffer.from(text);
       if (spec.wait) return;
       await this.upload("out/sum.txt", Buffer.from(sum + "\n"));
       this.outcome ??= "succeeded";
@@ -221,6 +224,7 @@ class Connection {
           this.send("finished", { build: data.build, epoch: data.epoch, outcome: "lost", log_len: 0, log_sha256: sha256("").toString("hex"), artifacts: 0, usage: {} });
         } else if (attempt.state === "accepted") {
           attempt.state = "running";
+          attempt.secrets = data.secrets ?? {};
           attempt.renewed = attempt.acceptSent;
         }
         break;

@@ -58,6 +58,7 @@ type attempt struct {
 	spec      spec
 	token     string
 	tokenHash string
+	secrets   map[string]string
 	state     string
 	accepted  time.Time     // when the accept was sent that start answers
 	renewed   time.Time     // from when the lease counts
@@ -87,9 +88,16 @@ func checksum(text string) []byte {
 	return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(text)))
 }
 
-func (a *attempt) start() {
+func (a *attempt) start(secrets map[string]string) {
 	if a.state == accepted {
-		a.state, a.begun = running, time.Now()
+		a.state, a.begun, a.secrets = running, time.Now(), secrets
+	}
+}
+
+// hide takes out of the log what a build may have printed of its secrets.
+func (a *attempt) hide() {
+	for _, secret := range a.secrets {
+		a.log = bytes.ReplaceAll(a.log, []byte(secret), []byte("***"))
 	}
 }
 
@@ -191,6 +199,7 @@ func (c *connection) build(ctx context.Context, a *attempt) {
 		a.log = append(a.log, sum...)
 		a.spec.File, a.spec.Text = "out/sum.txt", sum
 	}
+	a.hide()
 	if a.spec.Wait {
 		return
 	}

@@ -251,6 +251,8 @@ func (c *connection) about(ctx context.Context, kind string, data []byte) error 
 		Window   int64  `json:"window"`
 		Expected int64  `json:"expected"`
 		Cap      int64  `json:"cap"`
+
+		Secrets map[string]string `json:"secrets"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return err
@@ -270,7 +272,7 @@ func (c *connection) about(ctx context.Context, kind string, data []byte) error 
 	switch kind {
 	case "start":
 		a.renewed = a.accepted
-		a.start()
+		a.start(m.Secrets)
 	case "cancel":
 		a.cancel()
 		return c.send(ctx, "cancelling", map[string]any{"build": m.Build, "epoch": m.Epoch})
