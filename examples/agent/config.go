@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // mostConfig is how many bytes a config file may have.
@@ -68,26 +70,7 @@ func (s *settings) readConfig(f *flag.FlagSet, path string) error {
 func nearest(key string) string {
 	names := slices.Sorted(maps.Keys(variables))
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "config" })
-	return slices.MinFunc(names, func(a, b string) int { return distance(a, key) - distance(b, key) })
-}
-
-// distance returns how many bytes must be put in, left out or changed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return slices.MinFunc(names, func(a, b string) int {
+		return levenshtein.ComputeDistance(a, key) - levenshtein.ComputeDistance(b, key)
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -157,7 +156,7 @@ func (d *doctor) checkGuardian(ctx context.Context) {
 	defer cancel()
 	var log strings.Builder
 	result, err := executor.Run(ctx, worker.Job{
-		Build: queue.NewID(), Epoch: 1, Spec: spec, Dir: dir, Source: source, Log: io.Writer(&log), Grace: time.Second,
+		Build: queue.NewID(), Epoch: 1, Spec: spec, Dir: dir, Source: source, Log: &log, Grace: time.Second,
 	})
 	switch {
 	case err != nil:

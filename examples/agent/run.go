@@ -92,23 +92,16 @@ func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) (who
 
 // executor returns what runs the builds.
 func (s *settings) executor() (*procexec.Executor, error) {
-	o := &procexec.Options{Nice: s.nice}
-	executor, err := procexec.New(o)
+	executor, err := procexec.New(&procexec.Options{Nice: s.nice, PassEnv: s.passEnv, User: s.buildUser})
+	if e, ok := errors.AsType[*procexec.OptionError](err); ok {
+		flags := map[string]string{"Nice": "nice", "PassEnv": "pass-env", "User": "build-user"}
+		return nil, unusable("%s: %w", s.called(flags[e.Option]), err)
+	}
 	if err != nil {
 		return nil, &configError{err}
 	}
-	if len(s.passEnv) > 0 {
-		o.PassEnv = s.passEnv
-		if executor, err = procexec.New(o); err != nil {
-			return nil, unusable("%s: %w", s.called("pass-env"), err)
-		}
-	}
 	if s.buildUser != "" {
-		o.User = s.buildUser
-		if executor, err = procexec.New(o); err == nil {
-			err = s.checkHidden()
-		}
-		if err != nil {
+		if err := s.checkHidden(); err != nil {
 			return nil, unusable("%s: %w", s.called("build-user"), err)
 		}
 	}

@@ -66,8 +66,8 @@ var (
 // New returns an Executor. Nil options are the defaults.
 //
 // It fails with [ErrNoGuardian] if [Guardian] was not called, with an error that wraps [errors.ErrUnsupported] on systems other
-// than Linux and macOS, if an option is out of range, and if builds cannot be run as [Options.User]: with an error that wraps
-// [fs.ErrPermission] if this is not root.
+// than Linux and macOS, and with an [*OptionError] if an option is out of range or builds cannot be run as [Options.User]: one that
+// wraps [fs.ErrPermission] if this is not root.
 func New(o *Options) (*Executor, error) {
 	if o == nil {
 		o = &Options{}
@@ -83,22 +83,36 @@ func New(o *Options) (*Executor, error) {
 	case e.nice == -1:
 		e.nice = 0
 	case e.nice < 0 || e.nice > 19:
-		return nil, fmt.Errorf("procexec: Nice is %d: it must be -1 or from 0 to 19", o.Nice)
+		return nil, &OptionError{"Nice", fmt.Errorf("procexec: Nice is %d: it must be -1 or from 0 to 19", o.Nice)}
 	}
 	switch {
 	case e.killTimeout == 0:
 		e.killTimeout = DefaultKillTimeout
 	case e.killTimeout < 0:
-		return nil, fmt.Errorf("procexec: KillTimeout is %v: it must not be negative", o.KillTimeout)
+		return nil, &OptionError{"KillTimeout", fmt.Errorf("procexec: KillTimeout is %v: it must not be negative", o.KillTimeout)}
 	}
 	if o.User != "" {
 		if e.user, err = findAccount(o.User); err != nil {
-			return nil, err
+			return nil, &OptionError{"User", err}
 		}
 	}
-	e.passed, err = passedOn(os.Environ(), o.PassEnv)
-	return e, err
+	if e.passed, err = passedOn(os.Environ(), o.PassEnv); err != nil {
+		return nil, &OptionError{"PassEnv", err}
+	}
+	return e, nil
 }
+
+// An OptionError tells which of the [Options] cannot be had, and why.
+type OptionError struct {
+	Option string // the name of the field
+	Err    error  // never nil
+}
+
+// Error returns the text of the cause, which names the option.
+func (e *OptionError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OptionError) Unwrap() error { return e.Err }
 
 // Group implements [worker.Confined]: it is that of [Options.User].
 func (e *Executor) Group() int { return e.user.group() }

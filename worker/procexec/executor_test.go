@@ -518,18 +518,23 @@ func TestCopyOutputHeldOpen(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, o := range []Options{
-		{Nice: 20},
-		{Nice: -2},
-		{KillTimeout: -1},
-		{PassEnv: []string{""}},
-		{PassEnv: []string{"A=B"}},
-		{PassEnv: []string{"HOME"}},
-		{PassEnv: []string{"TMPDIR"}},
-		{PassEnv: []string{"SLIPWAY_ADMIN_KEY"}},
+	for option, refused := range map[string][]Options{
+		"Nice":        {{Nice: 20}, {Nice: -2}},
+		"KillTimeout": {{KillTimeout: -1}},
+		"PassEnv": {
+			{PassEnv: []string{""}},
+			{PassEnv: []string{"A=B"}},
+			{PassEnv: []string{"HOME"}},
+			{PassEnv: []string{"TMPDIR"}},
+			{PassEnv: []string{"SLIPWAY_ADMIN_KEY"}},
+		},
+		"User": {{User: "root"}, {User: "no-such-user-here"}},
 	} {
-		if _, err := New(&o); err == nil {
-			t.Errorf("%+v: no error", o)
+		for _, o := range refused {
+			e, err := New(&o)
+			if found, ok := errors.AsType[*OptionError](err); !ok || found.Option != option || e != nil {
+				t.Errorf("%+v: %v, %v; want an error of option %s", o, e, err, option)
+			}
 		}
 	}
 }
