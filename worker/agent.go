@@ -86,8 +86,9 @@ type AgentOptions struct {
 	ReconnectMax time.Duration
 	// DialTimeout is how long a handshake may take, and then again the controller's answer to hello. Default: 10 s.
 	DialTimeout time.Duration
-	// ReadTimeout is how long a controller may be silent before its connection is taken for dead. One that answers no heartbeats for two
-	// thirds of the lease it grants is given up then at the latest, so that another one can still renew it. Default: 30 s.
+	// ReadTimeout is how long a controller may be silent before its connection is taken for dead. While the agent has builds, one that
+	// answers no heartbeats for two thirds of the lease it grants is given up then at the latest, so that another one can still renew it.
+	// While it has none, a controller may be silent for three of the heartbeats that it then asks for, if that is longer. Default: 30 s.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long the writing of one message may take. Default: 10 s.
 	WriteTimeout time.Duration

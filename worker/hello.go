@@ -40,6 +40,7 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 	s.id, s.worker, s.slots, s.draining = id, hello.Worker, hello.Slots, hello.Draining
 	s.most = 4 * (s.slots + len(hello.Running) + 4)
 	s.log = s.log.With("session", int64(id))
+	s.conn.SetReadTimeout(s.patience())
 	s.hub.replace(s)
 	decisions, starts, err := s.adopt(ctx, hello.Running)
 	if err != nil {
@@ -64,7 +65,8 @@ func (s *session) hello(ctx context.Context, kind ws.Kind, data []byte) error {
 func (s *session) welcome(decisions []wire.Decision) *wire.Welcome {
 	o := &s.hub.opts
 	return &wire.Welcome{
-		Session: strconv.FormatInt(int64(s.id), 10), Heartbeat: wire.MillisOf(o.Heartbeat), Lease: wire.MillisOf(o.Lease),
+		Session: strconv.FormatInt(int64(s.id), 10), Heartbeat: wire.MillisOf(o.Heartbeat),
+		IdleHeartbeat: wire.MillisOf(o.IdleHeartbeat), Lease: wire.MillisOf(o.Lease),
 		KillTime: wire.MillisOf(o.KillTime), ServerTime: time.Now().UTC(), Decisions: decisions,
 		Limits: wire.SessionLimits{
 			MaxMessage: wire.MaxMessage, LogFrame: wire.MaxLogData, LogWindow: o.LogWindow, LogFlush: wire.MillisOf(o.LogFlush),

@@ -111,14 +111,36 @@ func (l *link) send(ctx context.Context, m wire.Message) {
 	_ = l.conn.SendControl(ctx, data)
 }
 
-// watch lets the connection go on until two thirds of the lease have passed since a message was sent that has now been answered. What is
-// left of the lease is for another controller to renew it. Nothing but answers to heartbeats counts: a controller that says other things
+// A pace is how an agent and a controller keep in touch.
+type pace struct {
+	idle bool
+	// every is the time between heartbeats, give or take a fifth.
+	every time.Duration
+	// silence is how long the controller may say nothing, and patience how long it may leave heartbeats unanswered.
+	silence, patience time.Duration
+}
+
+// pace is such that both sides know that the other is there and, while there are leases, that an answer may be missed long before their end.
+func (l *link) pace() pace {
+	w, silence := l.welcome, l.agent.opts.ReadTimeout
+	busy := pace{
+		every: min(w.Heartbeat.Duration(), w.Lease.Duration()/3, silence/3), silence: silence, patience: w.Lease.Duration() * 2 / 3,
+	}
+	if !l.agent.idle() {
+		return busy
+	}
+	every := max(busy.every, w.IdleHeartbeat.Duration())
+	return pace{idle: true, every: every, silence: max(silence, 3*every), patience: max(busy.patience, 3*every)}
+}
+
+// watch lets the connection go on for a while after a message was sent that has now been answered. While there are leases that is two thirds
+// of them: what is left is for another controller to renew them. Nothing but answers to heartbeats counts: a controller that says other things
 // may be unable to renew.
 func (l *link) watch(sent moment) {
 	if newest := l.agent.answered.Load(); newest == nil || sent.monotonic.After(newest.monotonic) {
 		l.agent.answered.Store(&sent)
 	}
-	left := l.welcome.Lease.Duration()*2/3 - thisMoment().since(sent)
+	left := l.pace().patience - thisMoment().since(sent)
 	if l.guard != nil {
 		l.guard.Reset(left)
 		return
@@ -129,18 +151,17 @@ func (l *link) watch(sent moment) {
 	})
 }
 
-// beat sends heartbeats. They come often enough for both sides to know that the other is there, and for an answer to be missed long
-// before the end of the lease.
+// beat sends heartbeats.
 func (l *link) beat(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-l.ready:
 	}
-	every := min(l.welcome.Heartbeat.Duration(), l.welcome.Lease.Duration()/3, l.agent.opts.ReadTimeout/3)
+	p := l.pace()
 	for {
 		jitter := 1 + wire.HeartbeatJitter*(2*rand.Float64()-1)
-		timer := time.NewTimer(time.Duration(float64(every) * jitter))
+		timer := time.NewTimer(time.Duration(float64(p.every) * jitter))
 		select {
 		case <-ctx.Done():
 		case <-l.beats:
@@ -149,6 +170,12 @@ func (l *link) beat(ctx context.Context) {
 		timer.Stop()
 		if ctx.Err() != nil {
 			return
+		}
+		was := p
+		p = l.pace()
+		l.conn.SetReadTimeout(p.silence)
+		if was.idle && !p.idle {
+			l.guard.Reset(p.patience) // there is something to lose now
 		}
 		heartbeat := l.agent.heartbeat()
 		l.mu.Lock()
@@ -163,6 +190,13 @@ func (l *link) beat(ctx context.Context) {
 
 // soon asks for a heartbeat at once.
 func (l *link) soon() { wake(l.beats) }
+
+// rouse is soon for an agent that has its first attempt, whose next heartbeat may be far off.
+func (l *link) rouse() {
+	if l.welcome.IdleHeartbeat > l.welcome.Heartbeat {
+		l.soon()
+	}
+}
 
 // answered returns when the heartbeat was sent that has been answered.
 func (l *link) answered(seq int64) (moment, bool) {

@@ -66,6 +66,7 @@ func (s *session) heartbeat(ctx context.Context, m *wire.Heartbeat) {
 	s.mu.Lock()
 	s.draining, s.busy = m.Draining, max(0, s.slots-m.FreeSlots-len(m.Leases))
 	s.full = s.full && m.FreeSlots == 0
+	s.conn.SetReadTimeout(s.patience())
 	s.stir()
 	for _, ref := range m.Leases {
 		l := s.leases[queue.AttemptID(ref)]

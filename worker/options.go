@@ -12,8 +12,10 @@ import (
 
 // HubOptions configure a [Hub]. The zero value, and nil, mean the defaults.
 type HubOptions struct {
-	// Heartbeat is how often a worker reports. Default: 10 s.
+	// Heartbeat is how often a worker reports while it has builds. Default: 10 s.
 	Heartbeat time.Duration
+	// IdleHeartbeat is how often it does while it has none, and no lease to renew. Default: 4 × Heartbeat, which is 40 s.
+	IdleHeartbeat time.Duration
 	// Lease is how long a worker may go on without an answer to a heartbeat, counted from when it sent the last one that was
 	// answered. It must be longer than Heartbeat. Default: 30 s.
 	Lease time.Duration
@@ -28,7 +30,8 @@ type HubOptions struct {
 	CancelGrace time.Duration
 	// HelloTimeout is how long a new connection has to say who it is. Default: 10 s.
 	HelloTimeout time.Duration
-	// ReadTimeout is how long a connection may be silent before it is taken for dead. Default: 3 × Heartbeat.
+	// ReadTimeout is how long a connection may be silent before it is taken for dead; that of a worker without builds, no less than
+	// 3 × IdleHeartbeat. Default: 3 × Heartbeat.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long the writing of one message may take. Default: 10 s.
 	WriteTimeout time.Duration
@@ -66,12 +69,13 @@ func (o *HubOptions) withDefaults() HubOptions {
 		opts = *o
 	}
 	orDefault(&opts.Heartbeat, wire.DefaultHeartbeat)
+	orDefault(&opts.IdleHeartbeat, 4*opts.Heartbeat)
 	orDefault(&opts.Lease, wire.DefaultLease)
 	orDefault(&opts.KillTime, wire.DefaultKillTime)
 	orDefault(&opts.Margin, min(opts.Lease/2, 20*time.Second))
 	orDefault(&opts.CancelGrace, wire.DefaultCancelGrace)
 	orDefault(&opts.HelloTimeout, wire.DefaultHelloTimeout)
-	orDefault(&opts.ReadTimeout, 3*opts.Heartbeat)
+	orDefault(&opts.ReadTimeout, 4*opts.Heartbeat)
 	orDefault(&opts.WriteTimeout, wire.DefaultWriteTimeout)
 	orDefault(&opts.Poll, 500*time.Millisecond)
 	orDefault(&opts.CancelPoll, 500*time.Millisecond)
@@ -90,6 +94,9 @@ func (o *HubOptions) withDefaults() HubOptions {
 func (o *HubOptions) check(q queue.Options) error {
 	if o.Lease <= o.Heartbeat {
 		return fmt.Errorf("worker: HubOptions.Lease is %v but must be longer than Heartbeat, which is %v", o.Lease, o.Heartbeat)
+	}
+	if o.IdleHeartbeat < o.Heartbeat {
+		return fmt.Errorf("worker: HubOptions.IdleHeartbeat is %v but must not be less than Heartbeat, which is %v", o.IdleHeartbeat, o.Heartbeat)
 	}
 	margin, name := o.Margin, "Margin"
 	if q.ControllerTTL > margin {

@@ -251,6 +251,14 @@ func (s *session) stir() {
 	}
 }
 
+// patience returns how long the worker may be silent. The caller holds s.mu, or nobody else knows the session.
+func (s *session) patience() time.Duration {
+	if len(s.leases) > 0 {
+		return s.hub.opts.ReadTimeout
+	}
+	return max(s.hub.opts.ReadTimeout, 3*s.hub.opts.IdleHeartbeat)
+}
+
 // remember notes that the session holds id.
 func (s *session) remember(id queue.AttemptID) {
 	round := s.hub.currentRound()
@@ -259,6 +267,7 @@ func (s *session) remember(id queue.AttemptID) {
 	if s.leases == nil {
 		s.leases = make(map[queue.AttemptID]*held)
 	}
+	s.conn.SetReadTimeout(s.hub.opts.ReadTimeout)
 	if s.leases[id] == nil {
 		s.leases[id] = &held{round: round}
 	}

@@ -38,6 +38,9 @@ func (a *Agent) take(l *link, o *wire.Offer) wire.DeclineReason {
 		t.cleanUp()
 		return wire.DeclineDraining
 	}
+	if len(a.attempts) == 0 {
+		l.rouse()
+	}
 	a.attempts[queue.AttemptID(o.Ref)] = t
 	a.work.Go(t.run)
 	wake(a.watched)
@@ -149,6 +152,13 @@ func (a *Agent) heartbeat() *wire.Heartbeat {
 		}
 	}
 	return h
+}
+
+// idle reports whether the agent has no attempt.
+func (a *Agent) idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.attempts) == 0
 }
 
 // load returns the machine's load average of a minute, where it is easily had, and else zero.

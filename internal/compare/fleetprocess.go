@@ -221,7 +221,9 @@ func (s *fleetSession) receive(ctx context.Context, m wire.Message) {
 	case *wire.Welcome:
 		s.welcomed = true
 		s.fleet.tell(fleetEvent{Worker: s.index})
-		go s.beat(ctx, m.Heartbeat.Duration())
+		every := max(m.Heartbeat, m.IdleHeartbeat).Duration() // no build lasts
+		s.conn.SetReadTimeout(3 * every)
+		go s.beat(ctx, every)
 	case *wire.Offer:
 		s.fleet.tell(fleetEvent{Worker: s.index, Build: m.Build.String(), Offered: true})
 		s.send(ctx, &wire.Accept{Ref: m.Ref, TokenHash: sha256.Sum256([]byte(m.Build.String()))})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -33,6 +34,8 @@ type Handler func(ctx context.Context, kind Kind, data []byte) error
 type Conn struct {
 	socket  *websocket.Conn
 	options Options
+
+	readTimeout atomic.Int64 // in nanoseconds
 
 	ending chan struct{} // closed when last is set
 	last   farewell
@@ -69,6 +72,7 @@ func newConn(socket *websocket.Conn, o Options) *Conn {
 		control: lane{limit: o.ControlLane},
 		logs:    lane{limit: o.LogLane},
 	}
+	c.SetReadTimeout(o.ReadTimeout)
 	// The library would answer on the reading goroutine. Here only one goroutine writes.
 	socket.SetPingHandler(c.pinged)
 	socket.SetPongHandler(func(string) error { return c.alive() })
@@ -78,6 +82,9 @@ func newConn(socket *websocket.Conn, o Options) *Conn {
 
 // Subprotocol returns the name of the subprotocol that both sides speak.
 func (c *Conn) Subprotocol() string { return c.socket.Subprotocol() }
+
+// SetReadTimeout sets [Options.ReadTimeout] anew: it holds from the end of the next message on that is read.
+func (c *Conn) SetReadTimeout(d time.Duration) { c.readTimeout.Store(int64(d)) }
 
 // Run reads, handles and writes until the connection ends, and returns why:
 //

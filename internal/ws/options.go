@@ -9,7 +9,7 @@ type Options struct {
 	// MaxMessage is the largest message that is read, in bytes. A larger one ends the connection with 1009. Default: 1 MiB.
 	MaxMessage int64
 	// ReadTimeout is how long the peer may take from one frame to the next, and to get a message through whole; pings count.
-	// Default: 30 s.
+	// [Conn.SetReadTimeout] changes it. Default: 30 s.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long one message may take to write, and a full control lane to get room again. Default: 10 s.
 	WriteTimeout time.Duration

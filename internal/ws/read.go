@@ -85,7 +85,7 @@ func (c *Conn) readFailed(err error) *CloseError {
 
 // alive gives the peer the read timeout anew.
 func (c *Conn) alive() error {
-	return c.socket.SetReadDeadline(time.Now().Add(c.options.ReadTimeout))
+	return c.socket.SetReadDeadline(time.Now().Add(time.Duration(c.readTimeout.Load())))
 }
 
 // pinged notes what to answer. RFC 6455 lets an older ping go unanswered when a newer one has come.

@@ -46,6 +46,8 @@ const (
 const (
 	// DefaultHeartbeat is the time between two heartbeats, give or take [HeartbeatJitter].
 	DefaultHeartbeat = 10 * time.Second
+	// DefaultIdleHeartbeat is the time between two heartbeats of a worker that has nothing to renew.
+	DefaultIdleHeartbeat = 40 * time.Second
 	// HeartbeatJitter is the fraction of the interval by which each heartbeat is early or late, at random.
 	HeartbeatJitter = 0.2
 	// DefaultReadTimeout is how long either side waits for any frame before it takes the peer for dead.

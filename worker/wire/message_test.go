@@ -38,7 +38,7 @@ var frames = []wire.Message{
 		},
 	},
 	&wire.Welcome{
-		Session: "4711", Heartbeat: 10_000, Lease: 30_000, KillTime: 10_000,
+		Session: "4711", Heartbeat: 10_000, IdleHeartbeat: 40_000, Lease: 30_000, KillTime: 10_000,
 		Limits:     wire.SessionLimits{MaxMessage: 1 << 20, LogFrame: 64 << 10, LogWindow: 1 << 20, LogFlush: 200},
 		ServerTime: time.Date(2026, 3, 14, 9, 26, 53, 589e6, time.UTC),
 		Decisions:  []wire.Decision{{Ref: ref, Action: wire.ActionKeep, LogOffset: 65536}},

@@ -86,8 +86,10 @@ func (r *Running) check(c *checker) {
 type Welcome struct {
 	// Session is the controller's name for this connection, for logs.
 	Session string `json:"session"`
-	// Heartbeat is the time between two heartbeats.
-	Heartbeat Millis `json:"heartbeat"`
+	// Heartbeat is the time between two heartbeats of a worker that has an attempt, and IdleHeartbeat of one that has none. It is not less
+	// than Heartbeat; zero means the same.
+	Heartbeat     Millis `json:"heartbeat"`
+	IdleHeartbeat Millis `json:"idle_heartbeat,omitempty"`
 	// Lease is how long the kept leases last. It is longer than Heartbeat.
 	Lease Millis `json:"lease"`
 	// KillTime is how long after the end of a lease the worker may take until nothing of the attempt is left alive.
@@ -105,6 +107,9 @@ func (*Welcome) Type() Type { return TypeWelcome }
 func (m *Welcome) check(c *checker) {
 	c.token("session", m.Session)
 	c.interval("heartbeat", m.Heartbeat)
+	if m.IdleHeartbeat != 0 {
+		c.between("idle_heartbeat", int64(m.IdleHeartbeat), int64(m.Heartbeat), int64(MillisOf(MaxDuration)))
+	}
 	c.interval("lease", m.Lease)
 	if m.Lease <= m.Heartbeat {
 		c.fail("lease", "must be longer than heartbeat")
