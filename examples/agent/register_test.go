@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -346,5 +347,36 @@ func TestRegisterAtOnce(t *testing.T) {
 	o.credential("rack-1")
 	if o.workers() != 1 {
 		t.Errorf("%d workers, want one", o.workers())
+	}
+}
+
+// TestRegisterAsksTheNext has a first controller that does not answer.
+func TestRegisterAsksTheNext(t *testing.T) {
+	o := newOffice(t)
+	file, _ := o.token(1)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	var out bytes.Buffer
+	code := run(nil, []string{
+		"register", "-url", gone.URL + "," + o.url, "-key-file", o.keyFile(), "-dir", o.dir, "-name", "rack-1", "-token-file", file,
+	}, noEnv(), &out, &out)
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s", code, out.String())
+	}
+	o.credential("rack-1")
+}
+
+func TestExposed(t *testing.T) {
+	for address, want := range map[string]bool{
+		"http://builds.example.com": true, "http://192.0.2.1:8080": true, "http://[2001:db8::1]": true, "http://localhost.example.com": true,
+		"https://builds.example.com": false, "http://127.0.0.1:8080": false, "http://[::1]:8080": false, "http://localhost:8080": false,
+	} {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exposed(u) != want {
+			t.Errorf("exposed(%s) = %t", address, !want)
+		}
 	}
 }
