@@ -57,11 +57,11 @@ func TestHostileBuild(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			dir, key := filepath.Join(top, "agent"), filepath.Join(top, "key")
+			dir, key := filepath.Join(top, "made", "too", "agent"), filepath.Join(top, "key")
 			writeFile(t, key, []byte(canary))
 			w := newWorld(t)
 			c := w.controller(nil)
-			looked := lookingExecutor{executor, func() { wantPrivate(t, dir, user != "") }}
+			looked := lookingExecutor{executor, func() { wantPrivate(t, filepath.Join(top, "made"), user != "") }}
 			w.agent("one", nil, func(o *worker.AgentOptions) { o.Executor, o.Dir = looked, dir }, c.server.URL)
 			spec, err := procexec.Spec{Command: []string{"sh", "-c", hostile, "sh", dir, key, strconv.Itoa(os.Getpid())}}.Encode()
 			if err != nil {

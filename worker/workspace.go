@@ -30,30 +30,19 @@ func (a *Agent) openDir() (close func(), err error) {
 	return func() { _ = lock.Close() }, nil
 }
 
-// A Confined is an [Executor] whose builds run as another user than the agent.
+// A Confined is an [Executor] that makes the agent's directories, because its builds run as another user.
 type Confined interface {
-	// Group returns the id of a group of that user, or zero if builds run as the agent's user after all. The agent lets the group pass
-	// through its directory to those of the attempts, and read nothing on the way.
-	Group() int
+	// MakeDir creates a directory, and what is missing of the way there, that nobody but the agent's user can look into, and that builds can
+	// pass through to [Job.Dir]. If it exists it is made so.
+	MakeDir(dir string) error
 }
 
-// makeDir creates a directory, if need be, that the builds' user can pass through but not look into.
+// makeDir creates a directory, if need be, that only this user can look into.
 func (a *Agent) makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	if confined, ok := a.opts.Executor.(Confined); ok {
+		return confined.MakeDir(dir)
 	}
-	confined, ok := a.opts.Executor.(Confined)
-	if !ok || confined.Group() == 0 {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if err != nil || info.Mode().Perm()&0o001 != 0 { // everybody passes: it was made by somebody else
-		return err
-	}
-	if err := os.Chown(dir, -1, confined.Group()); err != nil {
-		return err
-	}
-	return os.Chmod(dir, 0o710) //nolint:gosec // it is a directory
+	return os.MkdirAll(dir, 0o700)
 }
 
 // attemptDir returns where the files of an attempt are.

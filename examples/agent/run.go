@@ -36,6 +36,12 @@ func (in *invocation) run(context.Context) error {
 		defer stop()
 	}
 	o.Logger.Info("agent starts", "worker", o.Worker, "version", o.Version, "dir", o.Dir, "slots", o.Slots)
+	if err := executor.MakeDir(o.Dir); err != nil {
+		return unusable("%s: %w", s.called("dir"), err)
+	}
+	if err := executor.CheckReach(o.Dir); err != nil {
+		o.Logger.Warn("builds may not find their directories", "error", err)
+	}
 	c, err := openControl(context.Background(), o.Dir, a, o.Logger)
 	if err != nil {
 		// The agent does its work without; if another one works here, Run finds that.

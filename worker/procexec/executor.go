@@ -114,8 +114,22 @@ func (e *OptionError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// Group implements [worker.Confined]: it is that of [Options.User].
-func (e *Executor) Group() int { return e.user.group() }
+// MakeDir implements [worker.Confined]. Directories that exist are left as they are but for dir itself, and that too if [Options.User]
+// can pass through it.
+func (e *Executor) MakeDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	switch {
+	case err != nil:
+	case e.user != nil:
+		err = e.user.makeDir(dir)
+	default:
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("procexec: %w", err)
+	}
+	return nil
+}
 
 // Run runs the command of the job's [Spec], as [worker.Executor] demands. The package documentation says what is done around it.
 //

@@ -32,7 +32,7 @@ func (*account) own(string, ...string) error { return errors.ErrUnsupported }
 
 func (*account) owns(fs.DirEntry) bool { return true }
 
-func (*account) group() int { return 0 }
+func (*account) makeDir(string) error { return errors.ErrUnsupported }
 
 // CheckReach returns nil on this system.
 func (*Executor) CheckReach(string) error { return nil }

@@ -3,6 +3,7 @@
 package procexec
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -56,12 +57,24 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.UID, Gid: a.GID, Groups: a.Groups}
 }
 
-// group is what [worker.Confined] asks for.
-func (a *account) group() int {
-	if a == nil {
-		return 0
+// makeDir creates a directory that the account can pass through, and those around it that are missing.
+func (a *account) makeDir(dir string) error {
+	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) {
+		if err := a.makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
 	}
-	return int(a.GID)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil || a.passes(info) {
+		return err
+	}
+	if err := os.Chown(dir, -1, int(a.GID)); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o710) //nolint:gosec // it is a directory
 }
 
 // own makes the directories of a job the account's. The one around them stays the agent's: the account may pass through it, and neither

@@ -177,6 +177,47 @@ func TestUserRefused(t *testing.T) {
 	newStranger(t)
 }
 
+// TestMakeDir: what is made is passed through and not looked into; what was there stays as it is, but for the directory that is asked for.
+func TestMakeDir(t *testing.T) {
+	modes := func(e *Executor, top string, want map[string]os.FileMode) {
+		t.Helper()
+		for _, dir := range []string{"old/new/dir", "old", "old/public", "old/new/dir"} {
+			if err := e.MakeDir(filepath.Join(top, dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, mode := range want {
+			info, err := os.Stat(filepath.Join(top, name))
+			if err != nil || info.Mode().Perm() != mode {
+				t.Errorf("%s has permissions %v, %v; want %v", name, info.Mode(), err, mode)
+			}
+			if gid := info.Sys().(*syscall.Stat_t).Gid; e.user != nil && (gid == e.user.GID) != (mode == 0o710) {
+				t.Errorf("%s is of group %d", name, gid)
+			}
+		}
+	}
+	prepare := func() string {
+		top := filepath.Join(t.TempDir(), "top")
+		for name, mode := range map[string]os.FileMode{"": 0o700, "/old": 0o700, "/old/public": 0o755} {
+			if err := errors.Join(os.MkdirAll(top+name, 0o700), os.Chmod(top+name, mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return top
+	}
+	modes(newExecutor(t, nil), prepare(), map[string]os.FileMode{"": 0o700, "old": 0o700, "old/new": 0o700, "old/new/dir": 0o700, "old/public": 0o755})
+	if e, ok := newStranger(t); ok {
+		modes(e, prepare(), map[string]os.FileMode{"": 0o700, "old": 0o710, "old/new": 0o710, "old/new/dir": 0o710, "old/public": 0o755})
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := newExecutor(t, nil).MakeDir(filepath.Join(file, "dir")); err == nil || !strings.HasPrefix(err.Error(), "procexec: ") {
+		t.Errorf("below a file: %v", err)
+	}
+}
+
 func TestCheckReach(t *testing.T) {
 	if err := newExecutor(t, nil).CheckReach("/root/x"); err != nil {
 		t.Errorf("the agent's own user: %v", err)
