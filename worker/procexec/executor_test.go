@@ -258,6 +258,29 @@ func TestCancelGrace(t *testing.T) {
 	}
 }
 
+// TestCancelReachesTheUnborn: a process that was not there yet when the group was told to stop, and whose parent has died of that, is told too.
+func TestCancelReachesTheUnborn(t *testing.T) {
+	job, log := newJob(t, shell(`trap 'sleep 1000 & exit 1' TERM; echo ready; while :; do sleep 0.01; done`))
+	job.Grace = 2 * patience
+	r := begin(t, newExecutor(t, nil), job, log)
+	log.lines(t, 1)
+	r.cancel(worker.ErrCanceled)
+	if result, err := r.wait(t); err != nil || result.ExitCode != 1 {
+		t.Errorf("result %+v, %v; want exit code 1", result, err)
+	}
+}
+
+// TestCancelLeavesCleaningUpAlone: what somebody starts who cleans up, after the command itself has ended, is not told to stop.
+func TestCancelLeavesCleaningUpAlone(t *testing.T) {
+	job, log := newJob(t, shell(`sh -c 'trap "sleep 0.3 && echo cleaned up; exit" TERM; echo ready; while :; do sleep 0.01; done' & wait; :`))
+	r := begin(t, newExecutor(t, nil), job, log)
+	log.lines(t, 1)
+	r.cancel(worker.ErrCanceled)
+	if result, err := r.wait(t); err != nil || result.Signal != "SIGTERM" || !strings.HasSuffix(log.String(), "cleaned up\n") {
+		t.Errorf("result %+v, %v; log %q", result, err, log)
+	}
+}
+
 func TestCancelIgnored(t *testing.T) {
 	job, log := newJob(t, shell(`trap '' TERM; sh -c 'echo $$; while :; do sleep 0.01; done' & echo $$; wait`))
 	job.Grace = 200 * time.Millisecond

@@ -212,7 +212,8 @@ type tree struct {
 	mu       sync.Mutex
 	ended    bool // the command has; pid may belong to somebody else now
 	status   syscall.WaitStatus
-	stopping bool // the group was told to stop before the command had ended
+	stopping syscall.Signal // the group was sent it before the command had ended; 0: nothing
+	told     map[int]bool   // processes of the group that were sent it
 	killing  bool
 }
 
@@ -223,7 +224,12 @@ func (t *tree) stop(sig syscall.Signal) {
 	if t.ended {
 		return // await is killing what is left
 	}
-	t.stopping = true
+	t.stopping, t.told = sig, make(map[int]bool)
+	for p := range processes() {
+		if p.group == t.pid {
+			t.told[p.pid] = true
+		}
+	}
 	// A command can move to another group.
 	if unix.Kill(-t.pid, sig) != nil {
 		_ = unix.Kill(t.pid, sig)
@@ -247,7 +253,21 @@ func (t *tree) kill() {
 func (t *tree) lingers() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stopping && !t.killing && unix.Kill(-t.pid, 0) == nil
+	return t.stopping != 0 && !t.killing && unix.Kill(-t.pid, 0) == nil
+}
+
+// catchUp tells those of the group to stop who were being born when it was told: a shell that holds signals back while it forks dies of
+// the signal afterwards, and its child has never got it. They are the ones without a parent; what a process that is cleaning up has
+// started since is left to it.
+func (t *tree) catchUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p := range processes() {
+		if p.group == t.pid && p.parent == orphansParent() && !p.dead && !t.told[p.pid] {
+			t.told[p.pid] = true
+			_ = unix.Kill(p.pid, t.stopping)
+		}
+	}
 }
 
 // A process is one of this machine.

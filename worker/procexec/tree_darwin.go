@@ -19,6 +19,9 @@ func programPath() (string, error) { return os.Executable() }
 // adoptOrphans does nothing: macOS has no such thing.
 func adoptOrphans() error { return nil }
 
+// orphansParent is the parent that processes have when their own has died: launchd.
+func orphansParent() int { return 1 }
+
 // childAttr puts the command into its own group.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
@@ -45,6 +48,7 @@ func (t *tree) await(limit time.Duration) (alive string) {
 	}
 	pause := time.Millisecond
 	for ; t.lingers(); pause = min(2*pause, maxPause) {
+		t.catchUp()
 		time.Sleep(pause)
 	}
 	// The command is not reaped yet, so nobody else can have its group's id. Kill fails when only the dead are in it.

@@ -27,6 +27,9 @@ func adoptOrphans() error {
 	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 }
 
+// orphansParent is the parent that processes of the build have when their own has died.
+func orphansParent() int { return os.Getpid() }
+
 // childAttr puts the command into its own group and has it killed with the guardian.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -60,6 +63,7 @@ func (t *tree) await(limit time.Duration) string {
 	}
 	pause := time.Millisecond
 	for ; !t.reap() && t.lingers(); pause = min(2*pause, maxPause) {
+		t.catchUp()
 		time.Sleep(pause)
 	}
 	var last []int
