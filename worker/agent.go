@@ -74,6 +74,9 @@ type AgentOptions struct {
 	// SpoolMax is how many bytes of an attempt's log are kept on disk until the controller has stored them. The rest of the log is
 	// cut off with a line that says so, as it is above the limit that the controller sets. Default: 256 MiB.
 	SpoolMax int64
+	// MinFree is how many bytes the file system of Dir must have free, beside twice the size of a build's source, for the build to be
+	// accepted. Default: 1 GiB. A negative number switches that off, as do systems that do not tell.
+	MinFree int64
 	// Unpack limits what a source may unpack to. Zero fields have their own defaults.
 	Unpack UnpackLimits
 	// KeepWorkspace leaves the directories of attempts, logs among them, where they are. Default: they are removed when the attempt was
@@ -300,6 +303,9 @@ func (o *AgentOptions) fillDefaults() {
 	}
 	orDefault(&o.Slots, 1)
 	orDefault(&o.SpoolMax, wire.DefaultSpool)
+	if o.MinFree == 0 {
+		o.MinFree = 1 << 30
+	}
 	orDefault(&o.Unpack.Bytes, 8<<30)
 	orDefault(&o.Unpack.Entries, 1_000_000)
 	orDefault(&o.Unpack.Ratio, 200)

@@ -80,7 +80,7 @@ func (a *Agent) newAttempt(l *link, o *wire.Offer) (*attempt, error) {
 func (t *attempt) run() {
 	defer t.cleanUp()
 	defer t.agent.forget(t)
-	if t.await() {
+	if t.preflight() && t.await() {
 		t.conclude(t.perform)
 	}
 }

@@ -13,6 +13,12 @@ import (
 // repeatCancel is how long a worker that was told to cancel is left alone.
 const repeatCancel = 3 * time.Second
 
+// leastRest and mostRest are how long a worker whose machine is not fit is left alone.
+const (
+	leastRest = time.Second
+	mostRest  = 30 * time.Second
+)
+
 // receive answers a control message.
 func (s *session) receive(ctx context.Context, data []byte) error {
 	m, err := wire.Decode(data)
@@ -54,6 +60,30 @@ func (s *session) set(reason *bool, holds bool) {
 	defer s.mu.Unlock()
 	*reason = holds
 	s.stir()
+}
+
+// leaveAlone gives a worker no offers for a while, after which its machine may be fit: a disk does not get empty because it is asked more
+// often. Each such decline without an accept in between doubles the while.
+func (s *session) leaveAlone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resting {
+		return
+	}
+	s.rest = min(max(2*s.rest, leastRest), mostRest)
+	s.resting = true
+	s.stir()
+	s.rested = time.AfterFunc(s.rest, func() {
+		s.set(&s.resting, false)
+		s.hub.claims.Ring()
+	})
+}
+
+// fit forgets that the worker's machine was not.
+func (s *session) fit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest = 0
 }
 
 // heartbeat renews leases from memory. It is not answered once this process may be taken for dead: then the worker's leases run out
@@ -115,6 +145,7 @@ func (s *session) accept(ctx context.Context, m *wire.Accept) {
 		return
 	}
 	s.remember(id)
+	s.fit()
 	s.start(ctx, m.Ref)
 }
 
@@ -129,7 +160,9 @@ func (s *session) decline(ctx context.Context, m *wire.Decline) {
 		s.set(&s.draining, true)
 	case wire.DeclineNoSlot:
 		s.set(&s.full, true)
-	case wire.DeclinePreflight, wire.DeclineUnsupported: // which say something of this build, not of the next
+	case wire.DeclinePreflight:
+		s.leaveAlone()
+	case wire.DeclineUnsupported: // which says something of this build, not of the next
 	}
 	if err := s.hub.queue.Release(ctx, id); err != nil && !errors.Is(err, queue.ErrStaleLease) {
 		s.log.Warn("decline not written down; the offer runs out by itself", "build", m.Build, "epoch", m.Epoch, "error", err)

@@ -42,11 +42,15 @@ type session struct {
 	operator sync.WaitGroup // the goroutine that does operations
 
 	mu         sync.Mutex
-	draining   bool // wants no offers any more
-	paused     bool // wants none until it resumes
-	full       bool // has declined for want of a slot, and has not said since that it has one
-	busy       int  // slots that are taken by nothing that is leased
-	told       int  // how many offers it would take, as the hub knows
+	ending     bool          // the connection does
+	draining   bool          // wants no offers any more
+	paused     bool          // wants none until it resumes
+	full       bool          // has declined for want of a slot, and has not said since that it has one
+	busy       int           // slots that are taken by nothing that is leased
+	resting    bool          // it declined since its machine is not fit, a moment ago
+	told       int           // how many offers it would take, as the hub knows
+	rest       time.Duration // how long it is left alone after the next such decline, at least
+	rested     *time.Timer
 	leases     map[queue.AttemptID]*held
 	operations []operation // what waits for the database
 	operating  bool        // somebody does what waits
@@ -129,6 +133,9 @@ func (s *session) serve(hubCtx context.Context) {
 	defer func() {
 		s.recovered(recover())
 		s.operator.Wait()
+		if s.rested != nil {
+			s.rested.Stop()
+		}
 		s.hub.leave(s)
 		if hubCtx.Err() != nil {
 			return // Run writes off all sessions at once
@@ -140,16 +147,25 @@ func (s *session) serve(hubCtx context.Context) {
 	s.impatience = time.AfterFunc(s.hub.opts.HelloTimeout, func() { s.close(wire.CloseHelloTimeout) })
 	defer s.impatience.Stop()
 	err := s.conn.Run(hubCtx, func(ctx context.Context, kind ws.Kind, data []byte) error {
-		if s.id == 0 {
-			return s.hello(ctx, kind, data)
+		err := s.handle(ctx, kind, data)
+		if err != nil {
+			s.set(&s.ending, true)
 		}
-		if kind == ws.Log {
-			return s.receiveLog(ctx, data)
-		}
-		return s.receive(ctx, data)
+		return err
 	})
 	if err != nil && hubCtx.Err() == nil {
 		s.log.Info("connection lost", "error", err)
+	}
+}
+
+func (s *session) handle(ctx context.Context, kind ws.Kind, data []byte) error {
+	switch {
+	case s.id == 0:
+		return s.hello(ctx, kind, data)
+	case kind == ws.Log:
+		return s.receiveLog(ctx, data)
+	default:
+		return s.receive(ctx, data)
 	}
 }
 
@@ -201,7 +217,11 @@ func (s *session) later(ref wire.Ref, m wire.Message, do func(context.Context)) 
 	return nil
 }
 
-func (s *session) close(code wire.CloseCode) { s.conn.Close(int(code), code.String()) }
+// close has the connection end, and no offers be made meanwhile.
+func (s *session) close(code wire.CloseCode) {
+	s.conn.Close(int(code), code.String())
+	s.set(&s.ending, true)
+}
 
 func closeError(code wire.CloseCode) error {
 	return &ws.CloseError{Code: int(code), Reason: code.String()}
@@ -230,7 +250,7 @@ func (s *session) encode(m wire.Message) ([]byte, bool) {
 
 // free returns how many offers the worker would take now. The caller holds s.mu.
 func (s *session) free() int {
-	if s.draining || s.paused || s.full || s.conn.Ended() {
+	if s.ending || s.draining || s.paused || s.full || s.resting || s.conn.Ended() {
 		return 0
 	}
 	return max(0, min(s.slots-s.busy-len(s.leases), maxOffers))

@@ -30,7 +30,8 @@
 //	-slots N              SLIPWAY_WORKER_SLOTS        builds at once; default 1
 //	-label KEY=VALUE[,…]  SLIPWAY_WORKER_LABELS       facts that builds may require, beside os and arch; may be repeated
 //	-pass-env NAME[,…]    SLIPWAY_WORKER_PASS_ENV     variables of this process that every build may see; may be repeated
-//	-tools NAME[,…]       SLIPWAY_WORKER_TOOLS        programs that builds need, which doctor looks for in PATH; may be repeated
+//	-tools NAME[,…]       SLIPWAY_WORKER_TOOLS        programs without which builds are declined, looked for in PATH; may be repeated
+//	-min-free SIZE        SLIPWAY_WORKER_MIN_FREE     free space of -dir, beside twice the source, below which builds are declined; default 1GiB
 //	-nice N               SLIPWAY_WORKER_NICE         how far the builds' priority is below the agent's, -1 for not at all; default 5
 //	-build-user NAME      SLIPWAY_WORKER_BUILD_USER   user that builds run as, if the agent is root; default: the agent's
 //	-keep-workspace       SLIPWAY_WORKER_KEEP         leave the directories of builds where they are, to look at them

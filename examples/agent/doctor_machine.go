@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	// scarce and full are how many bytes of free disk are worth a warning, and too few for any build.
+	// scarce is how many bytes of free disk are worth a warning.
 	scarce = 2 << 30
-	full   = 64 << 20
 	// fewFiles is how many open files an agent with some builds and transfers may come to need.
 	fewFiles = 1024
 	// guardianTimeout is how long a build that does nothing may take.
@@ -62,8 +61,9 @@ func (d *doctor) checkDir(ctx context.Context) {
 	}
 	switch free, known := freeBytes(there); {
 	case !known:
-	case free < full:
-		d.fail("disk", "df -h "+there, "%d MiB are free in %s", free>>20, there)
+	case free < d.settings.agent.MinFree:
+		d.fail("disk", "df -h "+there, "%d MiB are free in %s, and below the %d MiB of -min-free builds are declined",
+			free>>20, there, d.settings.agent.MinFree>>20)
 	case free < scarce:
 		d.warn("disk", "df -h "+there, "%d MiB are free in %s", free>>20, there)
 	default:

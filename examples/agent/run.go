@@ -98,9 +98,9 @@ func supervise(signals <-chan os.Signal, a *worker.Agent, log *slog.Logger) (who
 
 // executor returns what runs the builds.
 func (s *settings) executor() (*procexec.Executor, error) {
-	executor, err := procexec.New(&procexec.Options{Nice: s.nice, PassEnv: s.passEnv, User: s.buildUser})
+	executor, err := procexec.New(&procexec.Options{Nice: s.nice, PassEnv: s.passEnv, User: s.buildUser, Tools: s.tools})
 	if e, ok := errors.AsType[*procexec.OptionError](err); ok {
-		flags := map[string]string{"Nice": "nice", "PassEnv": "pass-env", "User": "build-user"}
+		flags := map[string]string{"Nice": "nice", "PassEnv": "pass-env", "User": "build-user", "Tools": "tools"}
 		return nil, unusable("%s: %w", s.called(flags[e.Option]), err)
 	}
 	if err != nil {

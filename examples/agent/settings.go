@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway-build/slipway/examples/internal/bytesize"
 	"github.com/slipway-build/slipway/examples/internal/version"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/worker"
@@ -65,6 +66,7 @@ var variables = map[string]string{ //nolint:gosec // names, and no secrets
 	"label":          "SLIPWAY_WORKER_LABELS",
 	"pass-env":       "SLIPWAY_WORKER_PASS_ENV",
 	"tools":          "SLIPWAY_WORKER_TOOLS",
+	"min-free":       "SLIPWAY_WORKER_MIN_FREE",
 	"nice":           "SLIPWAY_WORKER_NICE",
 	"build-user":     "SLIPWAY_WORKER_BUILD_USER",
 	"keep-workspace": "SLIPWAY_WORKER_KEEP",
@@ -89,7 +91,9 @@ func (s *settings) flags() *flag.FlagSet {
 	f.IntVar(&o.Slots, "slots", 1, "how many builds run at once")
 	f.Var(&s.labels, "label", "`KEY=VALUE` that builds may require, or several separated by commas; may be repeated")
 	f.Var(&s.passEnv, "pass-env", "`NAME` of a variable that every build may see, or several separated by commas; may be repeated")
-	f.Var(&s.tools, "tools", "`NAME` of a program that doctor looks for in PATH, or several separated by commas; may be repeated")
+	f.Var(&s.tools, "tools", "`NAME` of a program without which builds are declined, or several separated by commas; may be repeated")
+	o.MinFree = 1 << 30
+	f.Var((*bytesize.Size)(&o.MinFree), "min-free", "`SIZE` that the disk of -dir must have free for builds to be accepted")
 	f.IntVar(&s.nice, "nice", 5, "how far the builds' priority is below the agent's, 1 to 19, or -1 for not at all")
 	f.StringVar(&s.buildUser, "build-user", "", "`NAME` of the user that builds run as, if the agent is root (default: the agent's user)")
 	f.BoolVar(&o.KeepWorkspace, "keep-workspace", false, "leave the directories of builds where they are")

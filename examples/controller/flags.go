@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/slipway-build/slipway/examples/internal/bytesize"
 )
 
 // flags is a set of flags in groups. Each but -version can also be set by an environment variable.
@@ -56,7 +58,7 @@ func (f *flags) duration(field *time.Duration, name string, value time.Duration,
 
 func (f *flags) size(field *int64, name string, value int64, usage string) {
 	*field = value
-	f.Var((*size)(field), f.listed(name), usage)
+	f.Var((*bytesize.Size)(field), f.listed(name), usage)
 }
 
 func (f *flags) level(field *slog.Level, name string, value slog.Level, usage string) {
@@ -126,7 +128,6 @@ func (f *flags) help(w io.Writer) {
 type (
 	positive int           // 1 and above
 	duration time.Duration // above zero
-	size     int64         // bytes, above zero
 )
 
 // String implements [flag.Value].
@@ -161,39 +162,5 @@ func (v *duration) Set(text string) error {
 		return fmt.Errorf("must be a duration above zero, such as 500ms, 30s or 1h")
 	}
 	*v = duration(d)
-	return nil
-}
-
-// units are what a size may be given in, from the largest on.
-var units = []struct {
-	name  string
-	bytes int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-
-// String implements [flag.Value]: in the largest unit of which it is a multiple.
-func (v *size) String() string {
-	for _, unit := range units {
-		if n := int64(*v); n != 0 && n%unit.bytes == 0 {
-			return strconv.FormatInt(n/unit.bytes, 10) + unit.name
-		}
-	}
-	return "0B"
-}
-
-// Set implements [flag.Value].
-func (v *size) Set(text string) error {
-	number, factor := text, int64(1)
-	for _, unit := range units {
-		if n, ok := strings.CutSuffix(text, unit.name); ok {
-			number, factor = n, unit.bytes
-			break
-		}
-	}
-	const most = 1 << 50
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > most/factor {
-		return fmt.Errorf("must be a size above zero, such as 500MiB, 4GiB or a number of bytes")
-	}
-	*v = size(n * factor)
 	return nil
 }

@@ -115,7 +115,7 @@ func (c *cell) createKey(ctx context.Context, worker string) error {
 // startAgent starts an agent of that name that works in a directory of the cell. It knows both controllers.
 func (c *cell) startAgent(dir, name string) error {
 	p, err := c.launch(dir, nil, "agent", "-url", c.proxies[0].URL(), "-url", c.proxies[1].URL(), "-name", name, "-key-file", c.path(name+".key"),
-		"-dir", c.path(dir), "-reconnect-min", "50ms", "-reconnect-max", "300ms", "-stop-timeout", "3s")
+		"-dir", c.path(dir), "-reconnect-min", "50ms", "-reconnect-max", "300ms", "-stop-timeout", "3s", "-min-free", "1MiB")
 	if err == nil {
 		c.agents = append(c.agents, p)
 	}

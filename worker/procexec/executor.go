@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/slipway-build/slipway/worker"
@@ -39,6 +42,9 @@ type Options struct {
 	// read what is the agent's nor end it. The user must not be root, and is given the directories of each attempt. All builds of an agent
 	// are one user, so they can get at each other where they run at once. Default: the agent's user.
 	User string
+	// Tools are programs without which builds need not be tried: [Executor.Preflight] looks for them, in the PATH of builds unless they
+	// are paths. Default: none.
+	Tools []string
 	// Nice is how far the build's scheduling priority is put below the agent's, 1 to 19 nice levels, so that a build that
 	// takes every core does not starve the agent's heartbeats. -1 leaves it alone. Default: 5.
 	Nice int
@@ -52,6 +58,7 @@ type Options struct {
 type Executor struct {
 	self        string
 	passed      map[string]string
+	tools       []string
 	user        *account // nil: the agent's
 	nice        int
 	killTimeout time.Duration
@@ -61,6 +68,8 @@ var (
 	_ worker.Executor = (*Executor)(nil)
 	_ worker.Reaper   = (*Executor)(nil)
 	_ worker.Confined = (*Executor)(nil)
+
+	_ worker.Preflighter = (*Executor)(nil)
 )
 
 // New returns an Executor. Nil options are the defaults.
@@ -99,7 +108,34 @@ func New(o *Options) (*Executor, error) {
 	if e.passed, err = passedOn(os.Environ(), o.PassEnv); err != nil {
 		return nil, &OptionError{"PassEnv", err}
 	}
+	for _, tool := range o.Tools {
+		if tool == "" {
+			return nil, &OptionError{"Tools", errors.New("procexec: Tools has an empty name")}
+		}
+	}
+	e.tools = slices.Clone(o.Tools)
 	return e, nil
+}
+
+// Preflight implements [worker.Preflighter]: it looks for [Options.Tools]. The command of the build itself may come with its source.
+func (e *Executor) Preflight(context.Context, []byte) error {
+	for _, tool := range e.tools {
+		if !e.has(tool) {
+			return fmt.Errorf("the program %s is not installed", tool)
+		}
+	}
+	return nil
+}
+
+func (e *Executor) has(tool string) bool {
+	if strings.ContainsRune(tool, filepath.Separator) {
+		_, err := exec.LookPath(tool)
+		return err == nil
+	}
+	return slices.ContainsFunc(filepath.SplitList(e.passed["PATH"]), func(dir string) bool {
+		_, err := exec.LookPath(filepath.Join(dir, tool))
+		return filepath.IsAbs(dir) && err == nil
+	})
 }
 
 // An OptionError tells which of the [Options] cannot be had, and why.

@@ -633,3 +633,29 @@ func TestArtifactsAfterStop(t *testing.T) {
 		}
 	}
 }
+
+func TestPreflight(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"tool": 0o700, "text": 0o600} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", "relative"+string(filepath.ListSeparator)+dir)
+	for tool, lacking := range map[string]bool{
+		"tool": false, "text": true, "none": true, filepath.Join(dir, "tool"): false, filepath.Join(dir, "none"): true, "sh": true,
+	} {
+		e, err := New(&Options{Tools: []string{"tool", tool}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Preflight(t.Context(), nil); (err != nil) != lacking {
+			t.Errorf("%s: %v", tool, err)
+		} else if lacking && !strings.Contains(err.Error(), tool) {
+			t.Errorf("%s is not named: %v", tool, err)
+		}
+	}
+	if _, err := New(&Options{Tools: []string{""}}); err == nil {
+		t.Error("a tool without a name is accepted")
+	}
+}
