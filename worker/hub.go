@@ -26,6 +26,7 @@ type Hub struct {
 	opts         HubOptions
 	routes       *http.ServeMux
 	logs         *logPipe
+	gate         *gate
 	idle         *queue.IdleSet // used by dispatch alone
 
 	sessions sync.WaitGroup // connections being served
@@ -64,6 +65,7 @@ func NewHub(q *queue.Queue, blobs Blobs, authenticate func(*http.Request) (Ident
 		stirred:  make(map[*session]struct{}),
 		idle:     q.NewIdleSet(),
 	}
+	h.gate = newGate(opts.MaxSessions)
 	h.logs = newLogPipe(q, opts.LogWindow, opts.Logger)
 	h.routes = h.newRoutes()
 	return h, nil

@@ -28,6 +28,10 @@ type HubOptions struct {
 	// CancelGrace is how long after a cancel nothing of a build may be left alive. It has four fifths of that, or all but a second, to
 	// end by itself before it is killed. Default: 10 s.
 	CancelGrace time.Duration
+	// MaxSessions is how many connections are served at a time, whether their workers have said hello or not. Above that, and for a worker
+	// that has sixteen already, a request to connect is refused with 503, and the worker tries again. A connection takes memory and a
+	// file descriptor. Default: 20,000.
+	MaxSessions int
 	// HelloTimeout is how long a new connection has to say who it is. Default: 10 s.
 	HelloTimeout time.Duration
 	// ReadTimeout is how long a connection may be silent before it is taken for dead; that of a worker without builds, no less than
@@ -74,6 +78,7 @@ func (o *HubOptions) withDefaults() HubOptions {
 	orDefault(&opts.KillTime, wire.DefaultKillTime)
 	orDefault(&opts.Margin, min(opts.Lease/2, 20*time.Second))
 	orDefault(&opts.CancelGrace, wire.DefaultCancelGrace)
+	orDefault(&opts.MaxSessions, 20_000)
 	orDefault(&opts.HelloTimeout, wire.DefaultHelloTimeout)
 	orDefault(&opts.ReadTimeout, 4*opts.Heartbeat)
 	orDefault(&opts.WriteTimeout, wire.DefaultWriteTimeout)

@@ -82,6 +82,10 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Retry-After", "1") // it may just have begun
 		return err
 	}
+	if err := h.gate.enter(identity.Worker); err != nil {
+		h.sessions.Done()
+		return err
+	}
 	conn, err := ws.Accept(w, r, &ws.Options{
 		Subprotocols: wire.Subprotocols(),
 		MaxMessage:   wire.MaxMessage,
@@ -90,12 +94,14 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		ControlLane:  controlLane,
 	})
 	if err != nil {
+		h.gate.leave(identity.Worker)
 		h.sessions.Done()
 		return notAccepted(err, identity.Worker)
 	}
 	s := &session{hub: h, conn: conn, identity: identity, log: h.opts.Logger.With("worker", identity.Worker)}
 	go func() { // the handler returns, so that what the HTTP server keeps for the request is freed
 		defer h.sessions.Done()
+		defer h.gate.leave(identity.Worker)
 		s.serve(ctx)
 	}()
 	return nil
