@@ -152,9 +152,10 @@ type Sessions interface {
 	// whose row had run out starts being fresh anew.
 	Beat(ctx context.Context, controller ID, ttl time.Duration, now time.Time) (Beat, error)
 
-	// OpenSession begins a session and ends any other of the same worker, as replaced: it is lost from now on, if it was not
-	// already. Leases stay where they are until Adopt. A controller that has never beaten counts as alive until now.
-	OpenSession(ctx context.Context, s NewSession, now time.Time) (SessionID, error)
+	// OpenSessions begins sessions, as if one after the other, and ends any other of the same workers, as replaced: those are lost
+	// from now on, if they were not already. So of several for one worker the last stays. Leases stay where they are until Adopt. A
+	// controller that has never beaten counts as alive until now. The result has the order of the argument.
+	OpenSessions(ctx context.Context, sessions []NewSession, now time.Time) ([]Opened, error)
 
 	// Adopt gives the session those leases of its worker's earlier sessions that the worker says it holds, and tells how each
 	// stands: the attempt is left out if it is stale. What the worker does not hold is released if Offered, and left to its grace
@@ -162,7 +163,7 @@ type Sessions interface {
 	// the worker was given the attempt by another connection meanwhile.
 	// An attempt that is held and still Offered moves to the session and waits for its Accept. Attempts of the worker that Finish
 	// ended come back with their outcome. ErrNotFound if the session has ended: then nothing changes.
-	Adopt(ctx context.Context, session SessionID, held []AttemptID, now time.Time) ([]Lease, error)
+	Adopt(ctx context.Context, session SessionID, held []AttemptID, now time.Time) (Adopted, error)
 
 	// LoseSessions notes that the connections of sessions are gone: their Offered builds are pending at once, the grace of
 	// their Running ones begins. Sessions that have ended or are lost already are left as they are.

@@ -25,23 +25,32 @@ type fleet struct {
 type member struct {
 	facts  NewSession
 	serves []ClassID // the classes that fit
+	clean  bool      // no offer of an earlier session of the worker was left when this one began
 }
 
 func (m *member) fits(c Class) bool {
 	return slices.Contains(m.facts.Pools, c.Pool) && m.facts.Labels.Satisfies(c.Labels)
 }
 
-func (f *fleet) join(id SessionID, s NewSession) {
+func (f *fleet) join(o Opened, s NewSession) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.sessions == nil {
 		f.sessions = make(map[SessionID]*member)
 	}
-	m := &member{facts: s.clone()}
-	f.sessions[id] = m
+	m := &member{facts: s.clone(), clean: !o.Offers}
+	f.sessions[o.Session] = m
 	for _, c := range f.classes {
 		f.match(m, c)
 	}
+}
+
+// clean reports whether a session is of this process and nothing was left of its worker's earlier ones.
+func (f *fleet) clean(id SessionID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.sessions[id]
+	return m != nil && m.clean
 }
 
 // match notes that m serves c, if it does. The caller holds f.mu.

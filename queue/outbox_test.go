@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,4 +57,61 @@ func TestHintAlone(t *testing.T) {
 			t.Errorf("took %+v, and a gap of %v follows, want one head and %v", h, o.rest(0), hintGap)
 		}
 	})
+}
+
+func TestUnsaid(t *testing.T) {
+	head := func(class ClassID) Hint { return Hint{Heads: []Head{{Class: class, Rank: 1}}} }
+	// tells checks which classes a hint names, and whether it is of everything.
+	tells := func(t *testing.T, u *unsaid, everything bool, classes ...ClassID) {
+		t.Helper()
+		h := u.take()
+		var told []ClassID
+		for _, head := range h.Heads {
+			told = append(told, head.Class)
+		}
+		slices.Sort(told)
+		if h.Any != everything || h.Waiting != everything || !slices.Equal(told, classes) {
+			t.Errorf("told of classes %v, everything %v; want %v, %v", told, h.Any, classes, everything)
+		}
+	}
+	for name, test := range map[string]func(*testing.T, *unsaid){
+		"Nothing": func(t *testing.T, u *unsaid) { tells(t, u, true) },
+		"EachTellsOfAll": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			u.add(head(2))
+			tells(t, u, false, 1, 2)
+			tells(t, u, false, 1, 2)
+			tells(t, u, true)
+		},
+		"RolledBack": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			<-time.After(2 * unsaidFor)
+			u.add(head(2))
+			tells(t, u, false, 2)
+			tells(t, u, true)
+		},
+		"LongAfterAnotherToldOfIt": func(t *testing.T, u *unsaid) {
+			u.add(head(1))
+			u.add(head(2))
+			tells(t, u, false, 1, 2)
+			<-time.After(2 * unsaidAgain)
+			tells(t, u, true)
+		},
+		"ManyRolledBack": func(t *testing.T, u *unsaid) {
+			for range 10 * unsaidMost {
+				u.add(head(1))
+			}
+			u.add(Hint{Changed: []ID{{1}}})
+			if h := u.take(); !h.Any || !slices.Contains(h.Changed, ID{1}) {
+				t.Errorf("told %+v, want everything, and the newest", h)
+			}
+			if len(u.changes) > unsaidMost || len(u.open) > 2*unsaidMost {
+				t.Errorf("%d changes and %d times are remembered", len(u.changes), len(u.open))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, new(unsaid)) })
+		})
+	}
 }

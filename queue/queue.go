@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/slipway-build/slipway/internal/together"
 )
 
 // Options configure a [Queue]. The zero value, and nil, mean the defaults. Every process that works on the same database
@@ -93,7 +95,7 @@ func (o *Options) withDefaults() Options {
 // answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
 //
 // A Queue needs no closing, and starts no goroutines but for calls of the backend that several callers wait for, those of [Queue.Submit]
-// and of [Queue.FollowLog], while they do: [Queue.Run] is what keeps it going.
+// of [Queue.OpenSession] and of [Queue.FollowLog], while they do: [Queue.Run] is what keeps it going.
 type Queue struct {
 	backend    Backend
 	opts       Options
@@ -109,7 +111,8 @@ type Queue struct {
 	tails      tails
 	outbox     outbox
 	unsaid     unsaid
-	submits    submits
+	submits    *together.Group[NewBuild, Submitted]
+	openings   *together.Group[opening, Opened]
 	crew       crew
 }
 
@@ -130,7 +133,10 @@ func New(b Backend, o *Options) *Queue {
 		},
 		outbox: outbox{bell: newBell()},
 	}
-	q.submits.store = q.store
+	q.submits = together.NewGroup(q.store, together.Limits[NewBuild]{
+		Calls: 2, Most: 500, Size: func(b NewBuild) int { return len(b.Spec) }, Bytes: 4 << 20,
+	})
+	q.openings = together.NewGroup(q.open, together.Limits[opening]{Calls: 1, Most: 500, Gather: gatherSessions})
 	return q
 }
 

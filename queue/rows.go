@@ -226,6 +226,21 @@ type NewSession struct {
 	Direct bool
 }
 
+// An Opened is a session that has begun.
+type Opened struct {
+	Session SessionID
+	// Offers says that builds are Offered to earlier sessions of the worker, for Adopt to settle. Without them, and for a worker that
+	// holds nothing, there is nothing to adopt. An offer that is just being made may be missed: Maintain takes it back.
+	Offers bool
+}
+
+// An Adopted is what has come of an adoption.
+type Adopted struct {
+	Leases []Lease // how what the worker holds stands
+	// Released is how many Offered builds were made Pending again.
+	Released int
+}
+
 // A Beat is what a controller learns when it says that it is alive.
 type Beat struct {
 	// Fresh is how long the controller has been alive without a gap.

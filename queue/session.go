@@ -24,7 +24,8 @@ func (q *Queue) Beat(ctx context.Context) (Beat, error) {
 }
 
 // OpenSession begins a worker's session in this process; s.Controller is filled in. A session that the worker has elsewhere is
-// ended, and told to its controller by [Queue.Beat].
+// ended, and told to its controller by [Queue.Beat]. Sessions that are opened at once go to the backend together; whoever comes alone
+// waits for nobody.
 //
 // Errors: [ErrInvalid].
 func (q *Queue) OpenSession(ctx context.Context, s NewSession) (SessionID, error) {
@@ -32,12 +33,47 @@ func (q *Queue) OpenSession(ctx context.Context, s NewSession) (SessionID, error
 	if err := s.check(); err != nil {
 		return 0, wrap("open session", ID{}, err)
 	}
-	id, err := q.backend.OpenSession(ctx, s, time.Time{})
+	opened, err := q.openings.Do(ctx, opening{ctx, s})
+	if err == nil && opened.Session == 0 {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return 0, wrap("open session", ID{}, err)
 	}
-	q.fleet.join(id, s)
-	return id, nil
+	q.fleet.join(opened, s)
+	return opened.Session, nil
+}
+
+// gatherSessions bounds how often sessions are opened when thousands of workers come at once, as after a restart: to 50 times a second.
+const gatherSessions = 20 * time.Millisecond
+
+// An opening is a session that is to be opened, as long as its context lasts.
+type opening struct {
+	ctx context.Context
+	NewSession
+}
+
+// open opens sessions that come together. Those whose callers have given up meanwhile are ended again, and come back as zero.
+func (q *Queue) open(ctx context.Context, openings []opening) ([]Opened, error) {
+	sessions := make([]NewSession, len(openings))
+	for i := range openings {
+		sessions[i] = openings[i].NewSession
+	}
+	opened, err := q.backend.OpenSessions(ctx, sessions, time.Time{})
+	if err != nil || len(opened) != len(openings) {
+		return opened, err
+	}
+	var abandoned []SessionID
+	for i := range openings {
+		if openings[i].ctx.Err() != nil {
+			abandoned = append(abandoned, opened[i].Session)
+			opened[i] = Opened{}
+		}
+	}
+	if err := q.LoseSessions(context.WithoutCancel(ctx), abandoned...); err != nil {
+		q.opts.Logger.Warn("sessions not ended that nobody waits for; they end with their controller", "error", err)
+	}
+	return opened, nil
 }
 
 func (s *NewSession) check() error {
@@ -66,19 +102,23 @@ func (s *NewSession) check() error {
 
 // Adopt gives a new session the leases that its worker says it still holds, and returns how each of them stands. What is held but not
 // returned is stale: the worker must stop it. What the worker does not hold is pending again if it was only offered; if it runs, it has
-// [Options.Grace] to turn up after all, because held may be what the worker said before it was given the build.
+// [Options.Grace] to turn up after all, because held may be what the worker said before it was given the build. If nothing is held, and
+// nothing was offered to the worker when the session was opened, there is nothing to be done, and the backend is not asked.
 //
 // Errors: [ErrInvalid]; [ErrNotFound] if the session has ended meanwhile.
 func (q *Queue) Adopt(ctx context.Context, session SessionID, held []AttemptID) ([]Lease, error) {
 	if len(held) > MaxSlots {
 		return nil, wrap("adopt", ID{}, invalid("held builds", "must be at most %d", MaxSlots))
 	}
-	leases, err := q.backend.Adopt(ctx, session, held, time.Time{})
-	if err == nil {
+	if len(held) == 0 && q.fleet.clean(session) {
+		return nil, wrap("adopt", ID{}, ctx.Err())
+	}
+	adopted, err := q.backend.Adopt(ctx, session, held, time.Time{})
+	if err == nil && adopted.Released > 0 {
 		q.floors.drop()
 		q.tell(Hint{Any: true})
 	}
-	return leases, wrap("adopt", ID{}, err)
+	return adopted.Leases, wrap("adopt", ID{}, err)
 }
 
 // LoseSessions notes that the connections of sessions are gone. What was offered to them is pending at once; what runs on them has

@@ -26,7 +26,7 @@ func (q *Queue) Submit(ctx context.Context, params Params) (ID, error) {
 	if err != nil {
 		return ID{}, wrap("submit", ID{}, err)
 	}
-	if err := q.submits.submit(ctx, builds[0]); err != nil {
+	if _, err := q.submits.Do(ctx, builds[0]); err != nil {
 		return ID{}, wrap("submit", builds[0].ID, err)
 	}
 	return builds[0].ID, nil

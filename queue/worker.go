@@ -94,6 +94,9 @@ func NewWorker(q *Queue, name string, o *WorkerOptions) *Worker {
 func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	s, err := w.begin(ctx, handler)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	// What follows goes on while the last handlers end.

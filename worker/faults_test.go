@@ -87,8 +87,8 @@ func (b *faultyBackend) Beat(ctx context.Context, controller queue.ID, ttl time.
 	return do(b, "Beat", func() (queue.Beat, error) { return b.Backend.Beat(ctx, controller, ttl, now) })
 }
 
-func (b *faultyBackend) OpenSession(ctx context.Context, s queue.NewSession, now time.Time) (queue.SessionID, error) {
-	return do(b, "OpenSession "+s.Worker, func() (queue.SessionID, error) { return b.Backend.OpenSession(ctx, s, now) })
+func (b *faultyBackend) OpenSessions(ctx context.Context, s []queue.NewSession, now time.Time) ([]queue.Opened, error) {
+	return do(b, "OpenSession "+s[0].Worker, func() ([]queue.Opened, error) { return b.Backend.OpenSessions(ctx, s, now) })
 }
 
 func (b *faultyBackend) Accept(ctx context.Context, accepts []queue.Acceptance, now time.Time) ([]queue.AttemptID, error) {

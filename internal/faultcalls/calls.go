@@ -49,7 +49,7 @@ var transitions = []*Call{
 		facts := s.facts()
 		facts.Worker, facts.Direct = "direct", true
 		var err error
-		if s.direct, err = s.OpenSession(ctx, facts, s.now); err != nil {
+		if s.direct, err = open(ctx, s, facts, s.now); err != nil {
 			return err
 		}
 		_, err = s.Cancel(ctx, project, []queue.ID{s.queued}, "", force, s.now)
@@ -155,17 +155,21 @@ var sessions = []*Call{
 	{Name: "Beat", make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
 		return b.Beat(ctx, s.controller, 2*time.Hour, s.now)
 	}},
-	{Name: "OpenSession", anew: true, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
-		id, err := b.OpenSession(ctx, s.facts(), s.now)
+	{Name: "OpenSessions", anew: true, make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {
+		other := s.facts()
+		other.Worker = "other"
+		opened, err := b.OpenSessions(ctx, []queue.NewSession{s.facts(), other}, s.now)
 		if err == nil {
-			return nil, nil // it is another number each time
+			for i := range opened {
+				opened[i].Session = 0 // it is another number each time
+			}
 		}
-		return id, err
+		return opened, err
 	}},
 	{
 		Name: "Adopt",
 		prepare: func(ctx context.Context, s *Scene) (err error) {
-			s.session, err = s.OpenSession(ctx, s.facts(), s.now)
+			s.session, err = open(ctx, s, s.facts(), s.now)
 			return err
 		},
 		make: func(ctx context.Context, s *Scene, b queue.Backend) (any, error) {

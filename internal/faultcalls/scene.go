@@ -73,6 +73,15 @@ func (s *Scene) must(err error) {
 	}
 }
 
+// open opens one session.
+func open(ctx context.Context, b queue.Backend, n queue.NewSession, now time.Time) (queue.SessionID, error) {
+	opened, err := b.OpenSessions(ctx, []queue.NewSession{n}, now)
+	if err != nil {
+		return 0, err
+	}
+	return opened[0].Session, nil
+}
+
 // set prepares the scene for a call.
 func (s *Scene) set(c *Call) {
 	s.Helper()
@@ -80,7 +89,7 @@ func (s *Scene) set(c *Call) {
 	s.must(s.Clear(ctx))
 	_, err := s.Beat(ctx, s.controller, time.Hour, s.now)
 	s.must(err)
-	s.session, err = s.OpenSession(ctx, s.facts(), s.now)
+	s.session, err = open(ctx, s, s.facts(), s.now)
 	s.must(err)
 	s.running = s.claimed(s.submit(1, "pool", 0))
 	s.cancelling = s.claimed(s.submit(2, "pool", 0))

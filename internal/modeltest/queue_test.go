@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/memqueue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 	"github.com/slipway-build/slipway/queue/sqlitequeue"
 )
 
@@ -395,7 +396,7 @@ func (c *comparison) open() {
 		Slots: 3, Direct: c.IntN(4) == 0,
 	}
 	c.same("open a session of "+n.Worker, func(s *subject) string {
-		id, err := s.OpenSession(c.Context(), n, c.now)
+		id, err := queuetest.Open(c.Context(), s, n, c.now)
 		s.sessions = append(s.sessions, id)
 		return text(err)
 	})
@@ -417,8 +418,8 @@ func (c *comparison) adopt() {
 		}
 	}
 	c.same(fmt.Sprintf("adopt %v by session %d", held, session), func(s *subject) string {
-		leases, err := s.Adopt(c.Context(), s.sessions[session], held, c.now)
-		return text(err) + inOrder(s.leases(leases))
+		adopted, err := s.Adopt(c.Context(), s.sessions[session], held, c.now)
+		return text(err) + fmt.Sprint(adopted.Released) + inOrder(s.leases(adopted.Leases))
 	})
 	for i := range c.claims {
 		if slices.Contains(held, c.claims[i].AttemptID) {

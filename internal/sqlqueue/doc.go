@@ -141,7 +141,7 @@
 //
 //	session
 //	  id              bigint, primary key, ascending
-//	  controller_id   id of a row in controller, which OpenSession makes if need be, as alive until now
+//	  controller_id   id of a row in controller, which OpenSessions makes if need be, as alive until now
 //	  worker, instance text
 //	  labels, pools   text
 //	  slots           int

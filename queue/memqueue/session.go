@@ -67,14 +67,32 @@ func (b *Backend) Beat(ctx context.Context, id queue.ID, ttl time.Duration, now 
 	return beat, nil
 }
 
-// OpenSession implements [queue.Sessions].
-func (b *Backend) OpenSession(ctx context.Context, n queue.NewSession, now time.Time) (queue.SessionID, error) {
+// OpenSessions implements [queue.Sessions].
+func (b *Backend) OpenSessions(ctx context.Context, sessions []queue.NewSession, now time.Time) ([]queue.Opened, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer unlock()
 	now = present(now)
+	opened := make([]queue.Opened, len(sessions))
+	for i, n := range sessions {
+		opened[i].Session = b.begin(n, now)
+	}
+	offers := make(map[string]bool)
+	for _, bd := range b.builds {
+		if bd.state == queue.Offered {
+			offers[bd.session.Worker] = true
+		}
+	}
+	for i, n := range sessions {
+		opened[i].Offers = offers[n.Worker]
+	}
+	return opened, nil
+}
+
+// begin begins a session and ends the one that the worker has.
+func (b *Backend) begin(n queue.NewSession, now time.Time) queue.SessionID {
 	for _, s := range b.sessions {
 		if s.Worker == n.Worker && !s.ended() {
 			s.end(now)
@@ -89,7 +107,7 @@ func (b *Backend) OpenSession(ctx context.Context, n queue.NewSession, now time.
 	n.Labels, n.Pools = cloneLabels(n.Labels), slices.Clone(n.Pools)
 	b.lastSession++
 	b.sessions[b.lastSession] = &session{id: b.lastSession, NewSession: n, controller: c}
-	return b.lastSession, nil
+	return b.lastSession
 }
 
 // LoseSessions implements [queue.Sessions].
@@ -116,34 +134,35 @@ func (b *Backend) LoseSessions(ctx context.Context, ids []queue.SessionID, now t
 }
 
 // Adopt implements [queue.Sessions].
-func (b *Backend) Adopt(ctx context.Context, id queue.SessionID, held []queue.AttemptID, now time.Time) ([]queue.Lease, error) {
+func (b *Backend) Adopt(ctx context.Context, id queue.SessionID, held []queue.AttemptID, now time.Time) (queue.Adopted, error) {
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return nil, err
+		return queue.Adopted{}, err
 	}
 	defer unlock()
 	s := b.sessions[id]
 	if s == nil || s.ended() {
-		return nil, fmt.Errorf("session %d: %w", id, queue.ErrNotFound)
+		return queue.Adopted{}, fmt.Errorf("session %d: %w", id, queue.ErrNotFound)
 	}
 	now = present(now)
-	var leases []queue.Lease
+	var adopted queue.Adopted
 	for _, h := range held {
 		bd := b.builds[h.Build]
 		switch led := b.led(h); {
 		case bd.is(h) && bd.session != nil && bd.session.Worker == s.Worker:
 			bd.session = s
-			leases = append(leases, bd.lease(now))
+			adopted.Leases = append(adopted.Leases, bd.lease(now))
 		case led != 0 && bd.attempt(h.Epoch).Worker == s.Worker:
-			leases = append(leases, bd.ended(bd.attempt(h.Epoch)))
+			adopted.Leases = append(adopted.Leases, bd.ended(bd.attempt(h.Epoch)))
 		}
 	}
 	for _, bd := range b.builds {
 		if bd.state == queue.Offered && bd.session != s && bd.session.Worker == s.Worker {
 			bd.release()
+			adopted.Released++
 		}
 	}
-	return leases, nil
+	return adopted, nil
 }
 
 // ended returns how an attempt stands that Finish ended.

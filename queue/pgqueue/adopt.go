@@ -44,16 +44,16 @@ JOIN {schema}build b ON b.id = a.build_id
 WHERE a.build_id = ANY($1::uuid[]) AND a.worker = $3 AND a.result IS NOT NULL`
 
 // Adopt implements [queue.Sessions]. It is a transaction of a handful of statements, once for each connect of a worker.
-func (b *Backend) Adopt(ctx context.Context, session queue.SessionID, held []queue.AttemptID, now time.Time) ([]queue.Lease, error) {
+func (b *Backend) Adopt(ctx context.Context, session queue.SessionID, held []queue.AttemptID, now time.Time) (queue.Adopted, error) {
 	a := adoption{Backend: b, session: session, now: now}
 	for _, id := range held {
 		a.held.add(id)
 	}
 	if err := b.transact(ctx, a.run); err != nil {
-		return nil, err
+		return queue.Adopted{}, err
 	}
 	slices.SortFunc(a.leases, func(x, y queue.Lease) int { return byAttempt(x.AttemptID, y.AttemptID) })
-	return a.leases, nil
+	return queue.Adopted{Leases: a.leases, Released: a.released}, nil
 }
 
 // An adoption is one call of Adopt.
@@ -63,6 +63,8 @@ type adoption struct {
 	held    attempts
 	now     time.Time
 	leases  []queue.Lease
+	// released is how many offers were taken back.
+	released int
 }
 
 func (a *adoption) run(ctx context.Context, tx pgx.Tx) error {
@@ -77,9 +79,11 @@ func (a *adoption) run(ctx context.Context, tx pgx.Tx) error {
 	if a.leases, err = pgx.CollectRows(rows, scanLease); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, a.sql.takeBackUnheld, worker, int64(a.session)); err != nil {
+	tag, err := tx.Exec(ctx, a.sql.takeBackUnheld, worker, int64(a.session))
+	if err != nil {
 		return err
 	}
+	a.released = int(tag.RowsAffected())
 	rows, err = tx.Query(ctx, a.sql.reports, a.held.builds, a.held.epochs, worker)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // claimerEnv makes the test binary claim instead of test: it holds the URL of the server and the schema.
@@ -185,7 +186,7 @@ func claimAll(ctx context.Context, where string) error {
 // claimMany claims in one session until nothing is left.
 func claimMany(ctx context.Context, b *pgqueue.Backend, got func(queue.Claimed)) error {
 	var now time.Time
-	session, err := b.OpenSession(ctx, queue.NewSession{
+	session, err := queuetest.Open(ctx, b, queue.NewSession{
 		Controller: queue.NewID(), Worker: queue.NewID().String(), Instance: "i", Pools: []string{"p"}, Slots: 8,
 	}, now)
 	if err != nil {

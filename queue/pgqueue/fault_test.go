@@ -14,6 +14,7 @@ import (
 	"github.com/pashagolub/pgxmock/v4"
 
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // These are answers that a real server cannot be made to give on demand: one item of a batch that fails, a connection that dies among rows,
@@ -218,7 +219,7 @@ func TestOpenSessionTriesAgain(t *testing.T) {
 	open := func(m *mock, err error) {
 		batch := m.pool.ExpectBatch()
 		expectPrologue(batch)
-		query := batch.ExpectQuery(m.sql.openSession).WithArgs(args...).WillReturnRows(pgxmock.NewRows([]string{"id"}).AddRow(int64(7)))
+		query := batch.ExpectQuery(m.sql.openSessions).WithArgs(args...).WillReturnRows(pgxmock.NewRows([]string{"worker", "id", "offers"}).AddRow("w", queue.SessionID(7), false))
 		if err != nil {
 			query.WillReturnError(err)
 		}
@@ -229,13 +230,13 @@ func TestOpenSessionTriesAgain(t *testing.T) {
 		open(m, &pgconn.PgError{Code: "23503", ConstraintName: "session_controller_id_fkey"})
 	}
 	open(m, nil)
-	if id, err := m.OpenSession(t.Context(), queue.NewSession{Worker: "w"}, never); err != nil || id != 7 {
+	if id, err := queuetest.Open(t.Context(), m, queue.NewSession{Worker: "w"}, never); err != nil || id != 7 {
 		t.Errorf("OpenSession returned %d, %v", id, err)
 	}
 	m.met()
 	m = newMock(t)
 	open(m, errDead)
-	if id, err := m.OpenSession(t.Context(), queue.NewSession{Worker: "w"}, never); !errors.Is(err, errDead) || id != 0 {
+	if id, err := queuetest.Open(t.Context(), m, queue.NewSession{Worker: "w"}, never); !errors.Is(err, errDead) || id != 0 {
 		t.Errorf("OpenSession on a dead connection returned %d, %v", id, err)
 	}
 	m.met()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // A lazyServer writes to the disk when it is asked to, and else hardly ever, so that a crash undoes what did not wait for the disk.
@@ -110,8 +111,8 @@ func TestCrashUndoesAnOffer(t *testing.T) {
 	if err != nil || len(ended) != 0 {
 		t.Errorf("finish by the session whose offer was undone: %v, %v", ended, err)
 	}
-	if leases, err := s.Adopt(t.Context(), s.open("worker"), []queue.AttemptID{first}, now); err != nil || len(leases) != 0 {
-		t.Errorf("adopt by the worker whose offer was undone: %v, %v", leases, err)
+	if adopted, err := s.Adopt(t.Context(), s.open("worker"), []queue.AttemptID{first}, now); err != nil || len(adopted.Leases) != 0 {
+		t.Errorf("adopt by the worker whose offer was undone: %v, %v", adopted, err)
 	}
 	s.wantState(id, queue.Running, 1)
 }
@@ -130,7 +131,7 @@ func TestCrashKeepsWhatRuns(t *testing.T) {
 	})
 	t.Run("Direct", func(t *testing.T) {
 		s := newLazyServer(t)
-		direct, err := s.OpenSession(t.Context(), queue.NewSession{
+		direct, err := queuetest.Open(t.Context(), s, queue.NewSession{
 			Controller: queue.NewID(), Worker: "direct", Instance: "i", Pools: []string{"pool"}, Slots: 9, Direct: true,
 		}, now)
 		s.must(err)
@@ -141,7 +142,7 @@ func TestCrashKeepsWhatRuns(t *testing.T) {
 	})
 	t.Run("Mixed", func(t *testing.T) {
 		s := newLazyServer(t)
-		direct, err := s.OpenSession(t.Context(), queue.NewSession{
+		direct, err := queuetest.Open(t.Context(), s, queue.NewSession{
 			Controller: queue.NewID(), Worker: "direct", Instance: "i", Pools: []string{"pool"}, Slots: 9, Direct: true,
 		}, now)
 		s.must(err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // An admission that a crash undoes is as if nobody had looked yet: the limit counts right, and the build is admitted again.
@@ -24,7 +25,7 @@ func TestCrashKeepsWhatAClaimReliesOn(t *testing.T) {
 	s := newLazyServer(t)
 	s.waitsForItsKey()
 	s.wantAdmitted(1)
-	session, err := s.OpenSession(t.Context(), queue.NewSession{
+	session, err := queuetest.Open(t.Context(), s, queue.NewSession{
 		Controller: queue.NewID(), Worker: "direct", Instance: "i", Pools: []string{"pool"}, Slots: 1, Direct: true,
 	}, now)
 	s.must(err)

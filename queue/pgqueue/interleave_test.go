@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 var now time.Time // the server's
@@ -50,7 +51,7 @@ func (s *stage) must(err error) {
 
 func (s *stage) open(worker string) queue.SessionID {
 	s.Helper()
-	id, err := s.OpenSession(s.Context(), queue.NewSession{
+	id, err := queuetest.Open(s.Context(), s, queue.NewSession{
 		Controller: queue.NewID(), Worker: worker, Instance: "i", Pools: []string{"pool"}, Slots: 9,
 	}, now)
 	s.must(err)
@@ -412,8 +413,8 @@ func TestAdoptThenReplace(t *testing.T) {
 	release := s.hold("build", id.Build)
 	var calls sync.WaitGroup
 	calls.Go(func() {
-		if leases, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, now); err != nil || len(leases) != 1 {
-			t.Errorf("adopt: %v, %v", leases, err)
+		if adopted, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, now); err != nil || len(adopted.Leases) != 1 {
+			t.Errorf("adopt: %v, %v", adopted, err)
 		}
 	})
 	s.waiting(1)
@@ -425,10 +426,10 @@ func TestAdoptThenReplace(t *testing.T) {
 	if _, err := s.Adopt(t.Context(), second, []queue.AttemptID{id}, now); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("adopt by a replaced session: %v", err)
 	}
-	leases, err := s.Adopt(t.Context(), third, []queue.AttemptID{id}, now)
+	adopted, err := s.Adopt(t.Context(), third, []queue.AttemptID{id}, now)
 	s.must(err)
-	if len(leases) != 1 || leases[0].Session != third {
-		t.Errorf("adopt by the newest session: %v", leases)
+	if len(adopted.Leases) != 1 || adopted.Leases[0].Session != third {
+		t.Errorf("adopt by the newest session: %v", adopted)
 	}
 }
 
@@ -484,7 +485,7 @@ func TestOpenSessionOfAForgottenController(t *testing.T) {
 	s.must(err)
 	var call sync.WaitGroup
 	var openErr error
-	call.Go(func() { _, openErr = s.OpenSession(t.Context(), n, now) })
+	call.Go(func() { _, openErr = queuetest.Open(t.Context(), s, n, now) })
 	s.waiting(1)
 	s.must(tx.Commit(t.Context()))
 	call.Wait()

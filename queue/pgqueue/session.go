@@ -1,13 +1,17 @@
 package pgqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/queue"
@@ -40,40 +44,106 @@ func (b *Backend) Beat(ctx context.Context, controller queue.ID, ttl time.Durati
 	return beats[0], nil
 }
 
-// openSessionSQL counts the sessions that it ends, so that they are ended before the new one is inserted: there is a unique index on
-// those that live.
-const openSessionSQL = `
-WITH holder AS (
-	INSERT INTO {schema}controller (id, alive_until, fresh_since) VALUES ($2, {now}, {now}) ON CONFLICT (id) DO NOTHING
+// openSessionsSQL counts the sessions that it ends, so that they are ended before the new ones are inserted: there is a unique index on
+// those that live. Workers are taken in the order of their names, so that calls for the same ones wait for each other in one order. Of
+// several sessions for one worker those before the last are replaced from the beginning. All find their controllers among those that are
+// there or are made.
+const openSessionsSQL = `
+WITH given AS MATERIALIZED (
+	SELECT n.*, row_number() OVER (PARTITION BY n.worker ORDER BY n.position DESC) > 1 AS replaced
+	FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::boolean[])
+		WITH ORDINALITY AS n(controller, worker, instance, labels, pools, slots, direct, position)
+), holder AS (
+	INSERT INTO {schema}controller (id, alive_until, fresh_since)
+	SELECT DISTINCT g.controller, {now}, {now} FROM given g ORDER BY g.controller
+	ON CONFLICT (id) DO NOTHING
+), live AS MATERIALIZED (
+	SELECT s.id FROM {schema}session s WHERE s.worker = ANY($3::text[]) AND s.ended_at IS NULL
+	ORDER BY s.worker COLLATE "C" FOR NO KEY UPDATE
 ), ended AS (
-	UPDATE {schema}session SET ended_at = {now}, replaced = true WHERE worker = $3 AND ended_at IS NULL RETURNING id
+	UPDATE {schema}session s SET ended_at = {now}, replaced = true WHERE s.id = ANY(ARRAY(SELECT id FROM live)) RETURNING s.id
 )
-INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
-SELECT $2, $3, $4, $5, $6, $7, $8, {now} FROM (SELECT count(*) FROM ended) e
-RETURNING id`
+INSERT INTO {schema}session AS s (controller_id, worker, instance, labels, pools, slots, direct, opened_at, ended_at, replaced)
+SELECT g.controller, g.worker, g.instance, g.labels, g.pools, g.slots, g.direct, {now}, CASE WHEN g.replaced THEN {now} END, g.replaced
+FROM (SELECT count(*) FROM ended) e, given g
+ORDER BY g.worker COLLATE "C", g.position
+RETURNING s.worker, s.id, EXISTS (
+	SELECT FROM {schema}build b
+	WHERE b.session_id IS NOT NULL AND b.session_id = ANY(ARRAY(SELECT o.id FROM {schema}session o WHERE o.worker = s.worker))
+		AND b.state = {offered}
+)`
 
-// OpenSession implements [queue.Sessions]. Of two sessions of one worker that are opened at once, one wins first and is then
+// OpenSessions implements [queue.Sessions]. Of two sessions of one worker that are opened by two calls at once, one wins first and is then
 // replaced by the other.
-func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.Time) (queue.SessionID, error) {
+func (b *Backend) OpenSessions(ctx context.Context, sessions []queue.NewSession, now time.Time) ([]queue.Opened, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
+	n := newSessionArrays(sessions)
 	for {
-		ids, err := collect(ctx, b, pgx.RowTo[queue.SessionID], b.sql.openSession, present(now), uuid(s.Controller), s.Worker,
-			s.Instance, s.Labels.String(), strings.Join(s.Pools, ","), s.Slots, s.Direct)
+		rows, err := collect(ctx, b, pgx.RowToStructByPos[openedRow], b.sql.openSessions, present(now),
+			n.controllers, n.workers, n.instances, n.labels, n.pools, n.slots, n.direct)
 		if err == nil {
-			return ids[0], nil
+			return inOrder(rows, sessions)
 		}
 		if ctx.Err() != nil || !overtaken(err) {
-			return 0, err
+			return nil, err
 		}
 	}
 }
 
-// overtaken reports whether OpenSession failed because of what was not there yet when its statement began and is now: another's session
-// of the worker, or the end of a controller that was about to be forgotten.
+// An openedRow is a session that was opened.
+type openedRow struct {
+	Worker string
+	ID     queue.SessionID
+	Offers bool
+}
+
+// inOrder gives each of the sessions, in their order, what was opened for it. Those of one worker have ids in that order.
+func inOrder(rows []openedRow, sessions []queue.NewSession) ([]queue.Opened, error) {
+	slices.SortFunc(rows, func(x, y openedRow) int { return cmp.Compare(x.ID, y.ID) })
+	of := make(map[string][]queue.Opened, len(rows))
+	for _, row := range rows {
+		of[row.Worker] = append(of[row.Worker], queue.Opened{Session: row.ID, Offers: row.Offers})
+	}
+	opened := make([]queue.Opened, len(sessions))
+	for i := range sessions {
+		next := of[sessions[i].Worker]
+		if len(next) == 0 {
+			return nil, fmt.Errorf("no session of %s was opened", sessions[i].Worker)
+		}
+		opened[i], of[sessions[i].Worker] = next[0], next[1:]
+	}
+	return opened, nil
+}
+
+// sessionArrays are the columns of sessions.
+type sessionArrays struct {
+	controllers                       []pgtype.UUID
+	workers, instances, labels, pools []string
+	slots                             []int32
+	direct                            []bool
+}
+
+func newSessionArrays(sessions []queue.NewSession) (a sessionArrays) {
+	for i := range sessions {
+		s := &sessions[i]
+		a.controllers = append(a.controllers, uuid(s.Controller))
+		a.workers = append(a.workers, s.Worker)
+		a.instances = append(a.instances, s.Instance)
+		a.labels = append(a.labels, s.Labels.String())
+		a.pools = append(a.pools, strings.Join(s.Pools, ","))
+		a.slots = append(a.slots, int32(s.Slots))
+		a.direct = append(a.direct, s.Direct)
+	}
+	return a
+}
+
+// overtaken reports whether OpenSessions failed because of what was not there yet when its statement began and is now: another's session
+// of a worker, or the end of a controller that was about to be forgotten; or because another waits for it that it would wait for.
 func overtaken(err error) bool {
 	reply, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (reply.ConstraintName == "session_live" || reply.ConstraintName == "session_controller_id_fkey")
+	return ok && (reply.ConstraintName == "session_live" || reply.ConstraintName == "session_controller_id_fkey" ||
+		reply.Code == "40P01")
 }
 
 // loseSessionsSQL locks builds in the order of their ids, as all do, in a way of saying so that does not have the planner walk over the index

@@ -23,7 +23,7 @@ type statements struct {
 	timeOut, force, sweep             string
 	unclassed, intern, classify, due  string
 	forgetSessions, forgetControllers string
-	beat, openSession, loseSessions   string
+	beat, openSessions, loseSessions  string
 	leases, cancels, lease            string
 	lockSession, lockLeases, adopt    string
 	takeBackUnheld, reports           string
@@ -60,7 +60,7 @@ func expand(names sqlqueue.Names) statements {
 		timeOut: x(timeOutSQL), force: x(forceSQL), sweep: x(sweepSQL),
 		unclassed: x(unclassedSQL), intern: x(internSQL), classify: x(classifySQL), due: x(dueSQL),
 		forgetSessions: x(forgetSessionsSQL), forgetControllers: x(forgetControllersSQL),
-		beat: x(beatSQL), openSession: x(openSessionSQL), loseSessions: x(loseSessionsSQL),
+		beat: x(beatSQL), openSessions: x(openSessionsSQL), loseSessions: x(loseSessionsSQL),
 		leases: x(leasesSQL), cancels: x(cancelsSQL), lease: x(leaseSQL),
 		lockSession: x(lockSessionSQL), lockLeases: x(lockLeasesSQL), adopt: x(adoptSQL),
 		takeBackUnheld: x(takeBackUnheldSQL), reports: x(reportsSQL),

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
 	"github.com/slipway-build/slipway/queue/pgqueue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // backoff is how long what is lost waits. Every program queues what has waited, and those of version 1 know nothing of limits.
@@ -379,7 +380,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 	_, before := u.left()
 	for i, key := range []string{"", "key", "key"} {
-		session, err := b.OpenSession(ctx, queue.NewSession{
+		session, err := queuetest.Open(ctx, b, queue.NewSession{
 			Controller: queue.NewID(), Worker: fmt.Sprint("new", i), Instance: "boot", Pools: []string{"default"}, Slots: 4,
 		}, time.Time{})
 		if err != nil {

@@ -309,9 +309,9 @@ func (s *subject) reconnect(facts queue.NewSession) queue.SessionID {
 // adopt gives a session what its worker holds.
 func (s *subject) adopt(session queue.SessionID, held ...queue.AttemptID) []queue.Lease {
 	s.Helper()
-	leases, err := s.Adopt(s.ctx, session, held, s.now)
+	adopted, err := s.Adopt(s.ctx, session, held, s.now)
 	s.must(err)
-	return leases
+	return adopted.Leases
 }
 
 // wantAdopted reports leases that are not one attempt in a state.

@@ -101,7 +101,7 @@ var concurrencyCases = []testCase{
 	},
 	{
 		"SessionTwins",
-		"OpenSession ends any other session of the same worker: of several at once, one stays.",
+		"OpenSessions ends any other session of the same worker: of several at once, one stays.",
 		func(s *subject) {
 			builds := s.drafts(2 * crowd)
 			s.submit(builds...)
@@ -110,7 +110,7 @@ var concurrencyCases = []testCase{
 			s.beat(facts.Controller)
 			var sessions [crowd]queue.SessionID
 			s.together(func(ctx context.Context, i int) (err error) {
-				sessions[i], err = s.OpenSession(ctx, facts, s.now)
+				sessions[i], err = Open(ctx, s, facts, s.now)
 				return err
 			})
 			live := 0

@@ -91,8 +91,8 @@ func (s *subject) writes(
 			_, err := s.Beat(ctx, facts.Controller, ttl, s.now)
 			return err
 		},
-		"OpenSession": func(ctx context.Context) error {
-			_, err := s.OpenSession(ctx, facts, s.now)
+		"OpenSessions": func(ctx context.Context) error {
+			_, err := s.OpenSessions(ctx, []queue.NewSession{facts}, s.now)
 			return err
 		},
 		"Adopt": func(ctx context.Context) error {

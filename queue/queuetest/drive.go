@@ -1,15 +1,29 @@
 package queuetest
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
 )
 
+// Open opens one session.
+func Open(ctx context.Context, b queue.Sessions, n queue.NewSession, now time.Time) (queue.SessionID, error) {
+	opened, err := b.OpenSessions(ctx, []queue.NewSession{n}, now)
+	if err != nil {
+		return 0, err
+	}
+	if len(opened) != 1 {
+		return 0, fmt.Errorf("OpenSessions returned %v for one session", opened)
+	}
+	return opened[0].Session, nil
+}
+
 // open opens a session.
 func (s *subject) open(n queue.NewSession) queue.SessionID {
 	s.Helper()
-	id, err := s.OpenSession(s.ctx, n, s.now)
+	id, err := Open(s.ctx, s, n, s.now)
 	s.must(err)
 	return id
 }

@@ -33,7 +33,7 @@ var sessionCases = []testCase{
 	},
 	{
 		"Replace",
-		"OpenSession ends any other session of the same worker, as replaced, and Beat tells its controller.",
+		"OpenSessions ends any other session of the same worker, as replaced, and Beat tells its controller.",
 		func(s *subject) {
 			first, second := s.facts(), s.facts()
 			second.Worker = first.Worker
@@ -118,8 +118,76 @@ var sessionCases = []testCase{
 		},
 	},
 	{
+		"OpenMany",
+		"OpenSessions begins sessions as if one after the other, in the order of the argument: of several for one worker the last stays.",
+		func(s *subject) {
+			b := s.draft()
+			s.queued(b)
+			first, twin, other := s.facts(), s.facts(), s.facts()
+			twin.Worker, other.Controller = first.Worker, first.Controller
+			before := s.open(other)
+			opened, err := s.OpenSessions(s.ctx, []queue.NewSession{twin, other, first, s.facts()}, s.now)
+			s.must(err)
+			if len(opened) != 4 {
+				s.Fatalf("%d sessions were opened, want 4", len(opened))
+			}
+			if ended := s.beat(twin.Controller).Ended; !slices.Equal(ended, []queue.SessionID{opened[0].Session}) {
+				s.Errorf("sessions %v of the first controller have ended, want %d", ended, opened[0].Session)
+			}
+			if ended := s.beat(first.Controller).Ended; !slices.Equal(ended, []queue.SessionID{before}) {
+				s.Errorf("sessions %v of the second controller have ended, want %d", ended, before)
+			}
+			s.wantIDs("claim by the twin that is replaced", s.claimIDs(b, opened[0].Session), nil)
+			s.wantIDs("claim by the twin that stays", s.claimIDs(b, opened[2].Session), ids([]queue.NewBuild{b}))
+			leases, err := s.Leases(s.ctx, first.Controller, false)
+			s.must(err)
+			if len(leases) != 1 || leases[0].Worker != first.Worker {
+				s.Errorf("leases are %v, want one of %s", leases, first.Worker)
+			}
+		},
+	},
+	{
+		"OpenTellsOfOffers",
+		"Opened.Offers says that builds are Offered to earlier sessions of the worker; Adopted.Released is how many became Pending.",
+		func(s *subject) {
+			builds := s.drafts(3)
+			s.queued(builds...)
+			facts, bystander := s.facts(), s.facts()
+			s.offered(builds[0], s.open(bystander))
+			open := func(want bool) queue.SessionID {
+				s.Helper()
+				opened, err := s.OpenSessions(s.ctx, []queue.NewSession{facts, s.facts()}, s.now)
+				s.must(err)
+				if opened[0].Offers != want || opened[1].Offers {
+					s.Errorf("offers are %t and %t, want %t and none of a new worker", opened[0].Offers, opened[1].Offers, want)
+				}
+				return opened[0].Session
+			}
+			adopt := func(session queue.SessionID, want int, held ...queue.AttemptID) {
+				s.Helper()
+				adopted, err := s.Adopt(s.ctx, session, held, s.now)
+				s.must(err)
+				if adopted.Released != want {
+					s.Errorf("Adopt released %d, want %d", adopted.Released, want)
+				}
+			}
+			session := open(false)
+			id := s.running(builds[1], session)
+			session = open(false) // what runs has its grace
+			s.offered(builds[2], session)
+			open(true)
+			session = open(true) // nobody has settled it
+			adopt(session, 1, id)
+			s.wantState(builds[2], queue.Pending)
+			session = open(false)
+			adopt(session, 0, id)
+			offer := s.offered(builds[2], session)
+			adopt(open(true), 0, id, offer)
+		},
+	},
+	{
 		"ReplaceLost",
-		"OpenSession ends any other session of the worker: it is lost from now on, if it was not already.",
+		"OpenSessions ends any other session of the worker: it is lost from now on, if it was not already.",
 		func(s *subject) {
 			b := s.draft()
 			s.queued(b)

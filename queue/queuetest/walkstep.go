@@ -375,11 +375,11 @@ func (w *walk) adoptStep(g gene) step {
 		}
 	}
 	return step{name: fmt.Sprintf("adopt %v by session %d", held, session), do: func() {
-		leases, err := w.Adopt(w.ctx, session, held, w.now)
+		adopted, err := w.Adopt(w.ctx, session, held, w.now)
 		if !errors.Is(err, queue.ErrNotFound) {
 			w.must(err)
 		}
-		for _, l := range leases {
+		for _, l := range adopted.Leases {
 			for i := range w.claims {
 				if w.claims[i].AttemptID == l.AttemptID {
 					w.claims[i].Session = session

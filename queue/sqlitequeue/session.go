@@ -50,22 +50,35 @@ INSERT INTO {schema}controller (id, alive_until, fresh_since) VALUES (?1, ?2, ?2
 
 	openSQL = statement(`
 INSERT INTO {schema}session (controller_id, worker, instance, labels, pools, slots, direct, opened_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id`)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+RETURNING id, EXISTS (SELECT 1 FROM {schema}session AS w CROSS JOIN {schema}build AS b ON b.session_id = w.id
+	WHERE w.worker = ?2 AND b.session_id IS NOT NULL AND b.state = {offered})`)
 )
 
-// OpenSession implements [queue.Sessions].
-func (b *Backend) OpenSession(ctx context.Context, s queue.NewSession, now time.Time) (id queue.SessionID, err error) {
+// OpenSessions implements [queue.Sessions].
+func (b *Backend) OpenSessions(ctx context.Context, sessions []queue.NewSession, now time.Time) (opened []queue.Opened, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
-		if _, err := c.exec(ctx, knowControllerSQL, s.Controller[:], c.now); err != nil {
-			return err
+		opened = make([]queue.Opened, len(sessions))
+		for i := range sessions {
+			if err := c.open(ctx, &sessions[i], &opened[i]); err != nil {
+				return err
+			}
 		}
-		if _, err := c.exec(ctx, replaceSQL, s.Worker, c.now); err != nil {
-			return err
-		}
-		return c.conn.Conn.QueryRowContext(ctx, openSQL, s.Controller[:], s.Worker, s.Instance, s.Labels.String(),
-			strings.Join(s.Pools, ","), s.Slots, s.Direct, c.now).Scan(&id)
+		return nil
 	})
-	return alone(id, err)
+	return alone(opened, err)
+}
+
+// open begins a session and ends the one that the worker has.
+func (c *change) open(ctx context.Context, s *queue.NewSession, opened *queue.Opened) error {
+	if _, err := c.exec(ctx, knowControllerSQL, s.Controller[:], c.now); err != nil {
+		return err
+	}
+	if _, err := c.exec(ctx, replaceSQL, s.Worker, c.now); err != nil {
+		return err
+	}
+	return c.conn.Conn.QueryRowContext(ctx, openSQL, s.Controller[:], s.Worker, s.Instance, s.Labels.String(),
+		strings.Join(s.Pools, ","), s.Slots, s.Direct, c.now).Scan(&opened.Session, &opened.Offers)
 }
 
 var (
@@ -114,7 +127,7 @@ WHERE w.worker = ?1 AND b.session_id IS NOT NULL`)
 // Adopt implements [queue.Sessions].
 func (b *Backend) Adopt(
 	ctx context.Context, session queue.SessionID, held []queue.AttemptID, now time.Time,
-) (leases []queue.Lease, err error) {
+) (adopted queue.Adopted, err error) {
 	err = b.change(ctx, now, func(ctx context.Context, c *change) error {
 		var worker string
 		err := c.conn.Conn.QueryRowContext(ctx, sessionSQL, session).Scan(&worker)
@@ -139,12 +152,13 @@ func (b *Backend) Adopt(
 		if err := c.ended(ctx, worker, held, found); err != nil {
 			return err
 		}
+		adopted = queue.Adopted{Released: len(a.released)}
 		for _, id := range held {
 			if l, ok := found[id]; ok {
-				leases = append(leases, l)
+				adopted.Leases = append(adopted.Leases, l)
 			}
 		}
 		return nil
 	})
-	return alone(leases, err)
+	return alone(adopted, err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/slipway-build/slipway/internal/sqlqueue"
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // The statements with which programs of version 1 moved builds.
@@ -242,7 +243,7 @@ func TestOlderProgramGoesOn(t *testing.T) {
 	b := newBackend(t)
 	v1 := old{t, b.db.DB}
 	n := &newest{Backend: b, t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	session, err := n.OpenSession(t.Context(), queue.NewSession{
+	session, err := queuetest.Open(t.Context(), n, queue.NewSession{
 		Controller: queue.NewID(), Worker: "worker", Instance: "boot", Pools: []string{"default"}, Slots: 1, Direct: true,
 	}, n.now)
 	n.must(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/slipway-build/slipway/internal/testenv"
 	"github.com/slipway-build/slipway/queue"
+	"github.com/slipway-build/slipway/queue/queuetest"
 )
 
 // How programs of version 1 wrote logs and ended attempts, each in one transaction after a look at the build.
@@ -371,7 +372,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	var before int
 	u.locked(func() { before, u.limited = u.byPrevious, b })
 	for i, key := range []string{"", "key", "key"} {
-		session, err := b.OpenSession(ctx, queue.NewSession{
+		session, err := queuetest.Open(ctx, b, queue.NewSession{
 			Controller: queue.NewID(), Worker: fmt.Sprint("new", i), Instance: "boot", Pools: []string{"default"}, Slots: 1, Direct: true,
 		}, time.Time{})
 		if err != nil {
