@@ -10,8 +10,8 @@ import (
 	"github.com/slipway-build/slipway/worker/wire"
 )
 
-func (b *faultyBackend) Adopt(ctx context.Context, id queue.SessionID, held []queue.AttemptID, now time.Time) ([]queue.Lease, error) {
-	return do(b, "Adopt", func() ([]queue.Lease, error) { return b.Backend.Adopt(ctx, id, held, now) })
+func (b *faultyBackend) Adopt(ctx context.Context, id queue.SessionID, held []queue.AttemptID, now time.Time) (queue.Adopted, error) {
+	return do(b, "Adopt", func() (queue.Adopted, error) { return b.Backend.Adopt(ctx, id, held, now) })
 }
 
 // TestReplacedBeforeAdopting has a worker come back with what it runs: its older connection is closed before the newer one gets that.
