@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slipway-build/slipway/queue"
@@ -67,6 +69,41 @@ func TestBeatReconciles(t *testing.T) {
 	if err := h.beat(t.Context()); !errors.Is(err, errUnlosable) || h.round != 1 {
 		t.Errorf("beat: %v, after reading the rows %d times, want once", err, h.round)
 	}
+}
+
+// TestLossesAreWrittenTogether has sessions end while the loss of another is written down.
+func TestLossesAreWrittenTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newIdleHub(t, nil)
+		b := &slowLoss{Backend: memqueue.New()}
+		h.queue = queue.New(b, nil)
+		var calls sync.WaitGroup
+		for i := range 100 {
+			h.leave(&session{id: queue.SessionID(i + 1)})
+			calls.Go(func() {
+				if err := h.writeLost(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		calls.Wait()
+		if len(b.lost) != 2 || len(b.lost[0]) != 1 || len(b.lost[1]) != 99 {
+			t.Errorf("losses were written as %v, want the first and then all others", b.lost)
+		}
+	})
+}
+
+// A slowLoss takes a second to write losses down.
+type slowLoss struct {
+	queue.Backend
+	lost [][]queue.SessionID
+}
+
+func (b *slowLoss) LoseSessions(_ context.Context, sessions []queue.SessionID, _ time.Time) error {
+	b.lost = append(b.lost, sessions)
+	<-time.After(time.Second)
+	return nil
 }
 
 var errUnlosable = errors.New("no session can be lost")

@@ -42,6 +42,7 @@ type Hub struct {
 	byWorker map[string]*session
 	stirred  map[*session]struct{} // whose free slots may have changed since dispatch looked
 	lost     []queue.SessionID     // sessions whose loss has not been written down yet
+	writing  bool                  // somebody writes it down
 	round    uint64                // counts readings of all leases
 }
 
@@ -247,22 +248,32 @@ func (h *Hub) aliveLocked() bool {
 	return thisMoment().since(h.beaten) < h.queue.Options().ControllerTTL
 }
 
-// writeLost tells the queue which sessions were lost. What could not be written is tried again by the next call.
+// writeLost tells the queue which sessions were lost. While one call does so, others leave it theirs, so that sessions that end together
+// are written off together. What could not be written is tried again by the next call.
 func (h *Hub) writeLost(ctx context.Context) error {
 	h.mu.Lock()
-	lost := h.lost
-	h.lost = nil
-	h.mu.Unlock()
-	if len(lost) == 0 {
+	defer h.mu.Unlock()
+	if h.writing {
 		return nil
 	}
-	err := h.queue.LoseSessions(ctx, lost...)
-	if err != nil {
-		h.mu.Lock()
-		h.lost = append(h.lost, lost...)
-		h.mu.Unlock()
+	h.writing = true
+	defer func() { h.writing = false }()
+	for len(h.lost) > 0 {
+		lost := h.lost
+		h.lost = nil
+		if err := h.lose(ctx, lost); err != nil {
+			h.lost = append(h.lost, lost...)
+			return err
+		}
 	}
-	return err
+	return nil
+}
+
+// lose is LoseSessions of the queue, without h.mu, which the caller holds.
+func (h *Hub) lose(ctx context.Context, sessions []queue.SessionID) error {
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	return h.queue.LoseSessions(ctx, sessions...)
 }
 
 // currentRound returns the number of the newest reading of all leases.
