@@ -48,6 +48,7 @@ var suites = []suite{
 	{name: "million", run: runMillion, runs: 1},
 	{name: "crash", run: runCrash, runs: 1},
 	{name: "idle", run: runIdle, runs: 3, counted: true},
+	{name: "logs", run: runLogs, runs: 3},
 }
 
 // suitesNamed returns the suites that a name stands for, none if it stands for nothing.

@@ -43,6 +43,11 @@
 //     claims cost while most of them are deleted.
 //   - crash: a server that is killed ten times under load, and stopped for long once.
 //     What is stored in the end is held against what everybody was told.
+//   - idle: 10,000 workers of another process that wait at a controller in a third:
+//     its memory, its time, its statements; how soon one of them is offered a build
+//     that is for it alone; and how soon all are back after a restart and after a kill.
+//   - logs: how fast the logs of an agent's builds arrive in the database, beside COPY
+//     of as many bytes in rows of the same size.
 //
 // They print figure, value, limit, and whether the limit was kept. The suite all
 // is all of them in order, each on a server of its own.

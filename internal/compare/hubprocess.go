@@ -23,6 +23,9 @@ import (
 	"github.com/slipway-build/slipway/worker/keyauth"
 )
 
+// logCap is how long the log of a build may be: no suite shall meet it.
+const logCap = 1 << 30
+
 // hubCommand is the first argument of a process that is a controller: a queue, a hub, the keys of workers and an HTTP server.
 const hubCommand = "serve-for"
 
@@ -137,7 +140,8 @@ func runHub(ctx context.Context, args []string, stdin io.Reader, stdout io.Write
 	if err != nil {
 		return err
 	}
-	hub, err := worker.NewHub(queue.New(backend, &queue.Options{Logger: log}), noBlobs{}, keyauth.New(keys), &worker.HubOptions{Logger: log})
+	q := queue.New(backend, &queue.Options{Logger: log, LogBytes: logCap, LogLines: logCap})
+	hub, err := worker.NewHub(q, noBlobs{}, keyauth.New(keys), &worker.HubOptions{Logger: log, LogCap: logCap})
 	if err != nil {
 		return err
 	}

@@ -125,6 +125,8 @@ type sizes struct {
 
 	crashes, crashBuilds int // of the server; builds between them
 
+	logBytes int // of all builds together
+
 	idleWorkers, idleBuilds int
 	idle                    time.Duration // in which the workers wait
 }
@@ -135,13 +137,13 @@ var (
 		shortBacklog: 1_000, longBacklog: 1_000_000, claims: 2_000, snapshot: time.Minute, limits: time.Minute, kills: 20, fairClaims: 2_000,
 		history: 1_000_000, readings: 1_000, calm: 30 * time.Second,
 		crashes: 10, crashBuilds: 500,
-		idleWorkers: 10_000, idleBuilds: 500, idle: time.Minute,
+		logBytes: 256 << 20, idleWorkers: 10_000, idleBuilds: 500, idle: time.Minute,
 	}
 	quickSizes = sizes{
 		enqueue: 500 * time.Millisecond, bulk: 20_000, burndown: 5_000, footprint: 2_000, slow: time.Second, fast: time.Second,
 		shortBacklog: 1_000, longBacklog: 20_000, claims: 200, snapshot: 6 * time.Second, limits: 6 * time.Second, kills: 3, fairClaims: 400,
 		history: 20_000, readings: 100, calm: 4 * time.Second,
 		crashes: 2, crashBuilds: 50,
-		idleWorkers: 200, idleBuilds: 20, idle: 3 * time.Second,
+		logBytes: 8 << 20, idleWorkers: 200, idleBuilds: 20, idle: 3 * time.Second,
 	}
 )

@@ -108,10 +108,8 @@ func New(o *Options) (*Executor, error) {
 	if e.passed, err = passedOn(os.Environ(), o.PassEnv); err != nil {
 		return nil, &OptionError{"PassEnv", err}
 	}
-	for _, tool := range o.Tools {
-		if tool == "" {
-			return nil, &OptionError{"Tools", errors.New("procexec: Tools has an empty name")}
-		}
+	if slices.Contains(o.Tools, "") {
+		return nil, &OptionError{"Tools", errors.New("procexec: Tools has an empty name")}
 	}
 	e.tools = slices.Clone(o.Tools)
 	return e, nil
