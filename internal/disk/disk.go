@@ -6,12 +6,23 @@ import (
 	"os"
 )
 
-// FreeAt is [Free] of the file system that a directory is on.
-func FreeAt(dir string) (free int64, err error) {
-	f, err := os.Open(dir)
+// Free returns how many bytes a process without privileges can still write to the file system that dir is on. It is
+// [errors.ErrUnsupported] where that cannot be found out.
+func Free(dir *os.Root) (free int64, err error) {
+	f, err := dir.Open(".")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return Free(f)
+	return freeOf(f)
+}
+
+// FreeAt is [Free] of the directory of that path.
+func FreeAt(path string) (free int64, err error) {
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	return Free(dir)
 }

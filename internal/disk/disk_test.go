@@ -21,14 +21,14 @@ func TestFree(t *testing.T) {
 	if _, err := disk.FreeAt(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of a directory that is not there: %v", err)
 	}
-	f, err := os.Open(dir)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Close(); err != nil {
+	if err := root.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := disk.Free(f); err == nil {
-		t.Error("there is no error of a file that is closed")
+	if _, err := disk.Free(root); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("of a directory that is closed: %v", err)
 	}
 }

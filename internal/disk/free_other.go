@@ -7,5 +7,4 @@ import (
 	"os"
 )
 
-// Free is not implemented here.
-func Free(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
+func freeOf(*os.File) (int64, error) { return 0, errors.ErrUnsupported }

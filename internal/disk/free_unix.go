@@ -10,9 +10,7 @@ import (
 	"syscall"
 )
 
-// Free returns how many bytes a process without privileges can still write to the file system that f is on. It is
-// [errors.ErrUnsupported] where that cannot be found out.
-func Free(f *os.File) (int64, error) {
+func freeOf(f *os.File) (int64, error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return 0, err

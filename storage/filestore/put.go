@@ -100,22 +100,12 @@ func write(dir *os.Root, name string, r io.Reader) (err error) {
 	return f.Sync()
 }
 
-// free returns the bytes that the file system has free for us.
-func (b *Backend) free() (free int64, err error) {
-	f, err := b.root.Open(".")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return disk.Free(f)
-}
-
 // reserve fails if size bytes more would leave less than the minimum free.
 func (b *Backend) reserve(size int64) (release func(), err error) {
 	if b.minFree < 0 {
 		return func() {}, nil
 	}
-	free, err := b.free()
+	free, err := disk.Free(b.root)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return func() {}, nil
 	}
