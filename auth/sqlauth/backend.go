@@ -14,6 +14,7 @@ import (
 
 	"github.com/slipway-build/slipway/auth"
 	"github.com/slipway-build/slipway/internal/pgxdb"
+	"github.com/slipway-build/slipway/internal/together"
 )
 
 const (
@@ -41,6 +42,9 @@ type Backend struct {
 	engine  engine
 	schema  string // unquoted
 	timeout time.Duration
+
+	lookups *together.Group[string, looked]
+	touches *together.Group[use, struct{}]
 
 	// Finished statements and names: {schema} is already replaced.
 	table, touch, revoke, clock, enrol, refusal string
@@ -83,6 +87,7 @@ func open(db *bun.DB, e engine, o *Options) (*Backend, error) {
 	b.touch = b.expand(touchSQL)
 	b.revoke = b.expand(revokeSQL)
 	b.clock = b.expand(nowSQL)
+	b.lookups, b.touches = together.NewGroup(b.lookUp, lookupLimits), together.NewGroup(b.touchAll, touchLimits)
 	b.enrol = b.expand(enrolSQL)
 	b.refusal = b.expand(refusalSQL)
 	return b, nil
@@ -90,7 +95,8 @@ func open(db *bun.DB, e engine, o *Options) (*Backend, error) {
 
 // expand replaces {schema} by the quoted name, and what is said of time by how the database says it.
 func (b *Backend) expand(sql string) string {
-	return strings.NewReplacer("{schema}", `"`+b.schema+`"`, "{now}", b.engine.now, "{micros}", b.engine.micros).Replace(sql)
+	return strings.NewReplacer("{schema}", `"`+b.schema+`"`, "{now}", b.engine.now, "{micros}", b.engine.micros,
+		"{lock}", b.engine.skipLocked).Replace(sql)
 }
 
 func (b *Backend) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -105,30 +111,6 @@ func (b *Backend) Insert(ctx context.Context, r auth.Record) error {
 	defer cancel()
 	res, err := b.db.NewInsert().Model(newRow(r)).ModelTableExpr(b.table).On("CONFLICT (id) DO NOTHING").Exec(ctx)
 	return affected(res, err, auth.ErrConflict)
-}
-
-// Lookup implements [auth.Backend].
-func (b *Backend) Lookup(ctx context.Context, id string) (auth.Record, error) {
-	ctx, cancel := b.deadline(ctx)
-	defer cancel()
-	var rows []row
-	if err := b.db.NewSelect().Model(&rows).ModelTableExpr(b.table+" AS k").Where("id = ?", id).Scan(ctx); err != nil {
-		return auth.Record{}, err
-	}
-	if len(rows) == 0 {
-		return auth.Record{}, auth.ErrNotFound
-	}
-	return rows[0].record()
-}
-
-const touchSQL = `UPDATE {schema}.auth_key SET last_used_at = ?0 WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at < ?0)`
-
-// Touch implements [auth.Backend].
-func (b *Backend) Touch(ctx context.Context, id string, at time.Time) error {
-	ctx, cancel := b.deadline(ctx)
-	defer cancel()
-	_, err := b.db.ExecContext(ctx, b.touch, at, id)
-	return err
 }
 
 const revokeSQL = `UPDATE {schema}.auth_key SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?`

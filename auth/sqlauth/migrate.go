@@ -39,12 +39,14 @@ type engine struct {
 	schema string // if there is but one
 	// Its clock, in SQL: as columns of times have it, and in microseconds of the Unix epoch.
 	now, micros string
+	// skipLocked has a SELECT lock its rows, but for those that others have locked.
+	skipLocked string
 	// prepare is called in the transaction before the tables are looked at.
 	prepare func(ctx context.Context, tx bun.IDB, schema string) error
 }
 
 var (
-	postgres = engine{dir: "postgres", now: "now()", micros: "(extract(epoch FROM now()) * 1000000)::bigint", prepare: func(ctx context.Context, tx bun.IDB, schema string) error {
+	postgres = engine{dir: "postgres", skipLocked: "FOR NO KEY UPDATE SKIP LOCKED", now: "now()", micros: "(extract(epoch FROM now()) * 1000000)::bigint", prepare: func(ctx context.Context, tx bun.IDB, schema string) error {
 		if err := migrate.TakeTurn(ctx, tx, "slipway auth "+schema); err != nil {
 			return err
 		}

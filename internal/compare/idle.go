@@ -181,9 +181,9 @@ func (t *idleTrial) connected(ctx context.Context, happen func() error) (took []
 	return took, statements, err
 }
 
-// callsSQL counts what was executed in a database, and what of that wrote something at least once.
+// callsSQL counts what clients had executed in a database, without the checks of references that the server makes of it, and what of that wrote something at least once.
 const callsSQL = `SELECT coalesce(sum(calls), 0)::float8, coalesce(sum(calls) FILTER (WHERE wal_records > 0), 0)::float8
-FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1`
+FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1 AND s.toplevel`
 
 func (t *idleTrial) statements(ctx context.Context) (all, writing float64, err error) {
 	err = t.server.admin.QueryRow(ctx, callsSQL, t.db.name).Scan(&all, &writing)
