@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/slipway-build/slipway/auth"
@@ -181,22 +182,46 @@ func (t *idleTrial) connected(ctx context.Context, happen func() error) (took []
 	return took, statements, err
 }
 
-// callsSQL counts what clients had executed in a database, without the checks of references that the server makes of it, and what of that wrote something at least once.
-const callsSQL = `SELECT coalesce(sum(calls), 0)::float8, coalesce(sum(calls) FILTER (WHERE wal_records > 0), 0)::float8
-FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1 AND s.toplevel`
+// callsSQL counts what clients had executed in a database, by statement, without the checks of references that the server makes of it.
+const callsSQL = `SELECT s.queryid, sum(s.calls)::float8, sum(s.wal_records)::float8
+FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1 AND s.toplevel GROUP BY s.queryid`
 
-func (t *idleTrial) statements(ctx context.Context) (all, writing float64, err error) {
-	err = t.server.admin.QueryRow(ctx, callsSQL, t.db.name).Scan(&all, &writing)
-	return all, writing, err
+// Calls are how often statements were executed, and how many records they had written to the log of the server.
+type calls map[int64]struct{ calls, records float64 }
+
+func (t *idleTrial) statements(ctx context.Context) (calls, error) {
+	rows, err := t.server.admin.Query(ctx, callsSQL, t.db.name)
+	if err != nil {
+		return nil, err
+	}
+	all := make(calls)
+	var id int64
+	one := all[id]
+	_, err = pgx.ForEachRow(rows, []any{&id, &one.calls, &one.records}, func() error {
+		all[id] = one
+		return nil
+	})
+	return all, err
+}
+
+// since counts executions after earlier ones, and those that may have written: each that did has left a record at least.
+func (c calls) since(earlier calls) (executed, writing float64) {
+	for id, now := range c {
+		more, records := now.calls-earlier[id].calls, now.records-earlier[id].records
+		executed += more
+		writing += min(more, records)
+	}
+	return executed, writing
 }
 
 // busiest returns how many statements were executed in the second with the most, until ctx ends.
 func (t *idleTrial) busiest(ctx context.Context) (most float64, err error) {
-	last, _, err := t.statements(ctx)
+	last, err := t.statements(ctx)
 	for err == nil && pause(ctx, time.Second) == nil {
-		var now float64
-		if now, _, err = t.statements(context.WithoutCancel(ctx)); err == nil {
-			most, last = max(most, now-last), now
+		var now calls
+		if now, err = t.statements(context.WithoutCancel(ctx)); err == nil {
+			executed, _ := now.since(last)
+			most, last = max(most, executed), now
 		}
 	}
 	return most, err
@@ -211,7 +236,7 @@ func (t *idleTrial) waits(ctx context.Context, empty float64) ([]finding, error)
 	if err != nil {
 		return nil, err
 	}
-	all, writing, err := t.statements(ctx)
+	before, err := t.statements(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -228,16 +253,17 @@ func (t *idleTrial) waits(ctx context.Context, empty float64) ([]finding, error)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
-	allAfter, writingAfter, err := t.statements(ctx)
+	after, err := t.statements(ctx)
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
+	executed, writing := after.since(before)
 	rss, err := t.hub.rss()
 	return []finding{
 		{Figure: "idle.rss", Unit: "bytes per session", Value: (rss - empty) / float64(t.sizes.idleWorkers), Limit: new(float64(limitSession))},
 		{Figure: "idle.cpu", Unit: "% of a core", Value: 100 * (cpuAfter - cpu).Seconds() / took.Seconds(), Limit: new(float64(limitCore))},
-		{Figure: "idle.writes", Unit: "1/s", Value: (writingAfter - writing) / took.Seconds(), Limit: new(float64(limitWrites))},
-		{Figure: "idle.statements", Unit: "1/s", Value: (allAfter - all) / took.Seconds()},
+		{Figure: "idle.writes", Unit: "1/s", Value: writing / took.Seconds(), Limit: new(float64(limitWrites))},
+		{Figure: "idle.statements", Unit: "1/s", Value: executed / took.Seconds()},
 	}, errors.Join(err, stop())
 }
 
