@@ -112,7 +112,7 @@ func (h *Hub) dispatch(ctx context.Context) (bool, error) {
 	for _, o := range offers {
 		s := h.session(o.Session)
 		if s != nil {
-			h.stir(s) // it has its slot back, unless it gets the offer
+			h.stir(s) // the set has a slot less of it, whatever becomes of the offer
 		}
 		data, unfit := h.encodeOffer(o)
 		if unfit != nil {

@@ -86,6 +86,16 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		h.sessions.Done()
 		return err
 	}
+	exit := func() {
+		h.gate.leave(identity.Worker)
+		h.sessions.Done()
+	}
+	served := false
+	defer func() {
+		if !served { // also if there was a panic
+			exit()
+		}
+	}()
 	conn, err := ws.Accept(w, r, &ws.Options{
 		Subprotocols: wire.Subprotocols(),
 		MaxMessage:   wire.MaxMessage,
@@ -94,14 +104,12 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 		ControlLane:  controlLane,
 	})
 	if err != nil {
-		h.gate.leave(identity.Worker)
-		h.sessions.Done()
 		return notAccepted(err, identity.Worker)
 	}
 	s := &session{hub: h, conn: conn, identity: identity, log: h.opts.Logger.With("worker", identity.Worker)}
+	served = true
 	go func() { // the handler returns, so that what the HTTP server keeps for the request is freed
-		defer h.sessions.Done()
-		defer h.gate.leave(identity.Worker)
+		defer exit()
 		s.serve(ctx)
 	}()
 	return nil
