@@ -60,6 +60,7 @@ type idleTrial struct {
 	side  *slipwaySide
 	hub   *hubProcess
 	fleet *fleetProcess
+	empty float64 // memory of the controller before there were workers
 	// address is where the controller is, and is again after its restarts.
 	address string
 }
@@ -87,16 +88,15 @@ func (b *bench) idleRun(ctx context.Context) (found []finding, err error) {
 	if t.hub, err = startHub(ctx, db, t.address, b.pool); err != nil {
 		return nil, err
 	}
-	empty, err := t.hub.rss()
-	if err != nil {
+	if t.empty, err = t.hub.rss(); err != nil {
 		return nil, err
 	}
 	order := fleetOrder{URL: "ws://" + t.address + "/v1/worker/connect", Keys: keys}
 	if t.fleet, err = startFleet(ctx, order); err != nil {
 		return nil, err
 	}
-	for _, measure := range []func(context.Context, float64) ([]finding, error){t.connects, t.waits, t.offers, t.restarts} {
-		more, err := measure(ctx, empty)
+	for _, measure := range []func(context.Context) ([]finding, error){t.connects, t.waits, t.offers, t.restarts} {
+		more, err := measure(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func freeAddress(ctx context.Context) (string, error) {
 }
 
 // connects waits until all are connected for the first time.
-func (t *idleTrial) connects(ctx context.Context, _ float64) ([]finding, error) {
+func (t *idleTrial) connects(ctx context.Context) ([]finding, error) {
 	back, statements, err := t.connected(ctx, func() error { return nil })
 	return []finding{
 		{Figure: "idle.connect.p99", Unit: "s", Value: percentile(back, 99)},
@@ -228,7 +228,7 @@ func (t *idleTrial) busiest(ctx context.Context) (most float64, err error) {
 }
 
 // waits measures what it costs that all are connected and nothing happens.
-func (t *idleTrial) waits(ctx context.Context, empty float64) ([]finding, error) {
+func (t *idleTrial) waits(ctx context.Context) ([]finding, error) {
 	if err := pause(ctx, t.sizes.idle/4); err != nil { // what connecting left behind goes
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (t *idleTrial) waits(ctx context.Context, empty float64) ([]finding, error)
 	executed, writing := after.since(before)
 	rss, err := t.hub.rss()
 	return []finding{
-		{Figure: "idle.rss", Unit: "bytes per session", Value: (rss - empty) / float64(t.sizes.idleWorkers), Limit: new(float64(limitSession))},
+		{Figure: "idle.rss", Unit: "bytes per session", Value: (rss - t.empty) / float64(t.sizes.idleWorkers), Limit: new(float64(limitSession))},
 		{Figure: "idle.cpu", Unit: "% of a core", Value: 100 * (cpuAfter - cpu).Seconds() / took.Seconds(), Limit: new(float64(limitCore))},
 		{Figure: "idle.writes", Unit: "1/s", Value: writing / took.Seconds(), Limit: new(float64(limitWrites))},
 		{Figure: "idle.statements", Unit: "1/s", Value: executed / took.Seconds()},
@@ -269,7 +269,7 @@ func (t *idleTrial) waits(ctx context.Context, empty float64) ([]finding, error)
 
 // offers measures how long it takes until a build that one worker alone may have has been offered to it: builds of kinds that are new,
 // then of kinds that there have been.
-func (t *idleTrial) offers(ctx context.Context, _ float64) ([]finding, error) {
+func (t *idleTrial) offers(ctx context.Context) ([]finding, error) {
 	running := inBackground(ctx, t.side.keep)
 	known := make([]float64, 0, t.sizes.idleBuilds)
 	var fresh []float64
@@ -325,7 +325,7 @@ func (t *idleTrial) offer(ctx context.Context, target int) (float64, error) {
 }
 
 // restarts measures how soon all are back after the controller was replaced in good order, and after it was killed.
-func (t *idleTrial) restarts(ctx context.Context, _ float64) (found []finding, err error) {
+func (t *idleTrial) restarts(ctx context.Context) (found []finding, err error) {
 	for _, end := range []struct {
 		name string
 		do   func(*hubProcess) error
