@@ -94,7 +94,7 @@ func (o *Options) withDefaults() Options {
 // A Queue is the front end of a build queue: it checks arguments, fills in defaults, and turns what its [Backend] stores into
 // answers and errors. It is safe for concurrent use. Any number of processes may each have a Queue on one database.
 //
-// A Queue needs no closing, and starts no goroutines but for calls of the backend that several callers wait for, those of [Queue.Submit]
+// A Queue needs no closing, and starts no goroutines but for calls of the backend that several callers wait for, those of [Queue.Submit],
 // of [Queue.OpenSession] and of [Queue.FollowLog], while they do: [Queue.Run] is what keeps it going.
 type Queue struct {
 	backend    Backend

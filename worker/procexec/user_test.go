@@ -45,16 +45,16 @@ func newStrangersJob(t *testing.T, spec Spec) (worker.Job, *growing) {
 		t.Fatal(err)
 	}
 	agent := filepath.Join(top, "agent")
-	plant(t, agent, map[string]string{"key": "canary", "1/log": "canary", "2/work/source/file": "canary", "1/work/source/file": "plain"})
+	plant(t, agent, map[string]string{"key": "canary", "1/log": "canary", "2/job/source/file": "canary", "1/job/source/file": "plain"})
 	for name, mode := range map[string]os.FileMode{
 		".": 0o755, "agent": 0o711, "agent/key": 0o600, "agent/1": 0o711, "agent/1/log": 0o600, "agent/2": 0o711,
-		"agent/2/work": 0o700, "agent/1/work": 0o700, "agent/1/work/source": 0o700, "agent/1/work/source/file": 0o600,
+		"agent/2/job": 0o700, "agent/1/job": 0o700, "agent/1/job/source": 0o700, "agent/1/job/source/file": 0o600,
 	} {
 		if err := os.Chmod(filepath.Join(top, name), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	job.Dir = filepath.Join(agent, "1", "work")
+	job.Dir = filepath.Join(agent, "1", "job")
 	job.Source = filepath.Join(job.Dir, "source")
 	return job, log
 }
@@ -72,7 +72,7 @@ func TestUser(t *testing.T) {
 		echo one > /dev/stdout; echo two > /dev/stderr
 		exec 2> /dev/null
 		try() { if "$@" > out; then echo "DONE: $*"; cat out; fi; }
-		try cat ../../../key; try cat ../../log; try ls ..; try ls ../..; try ls ../../../2/work; try cat ../../../2/work/source/file
+		try cat ../../../key; try cat ../../log; try ls ..; try ls ../..; try ls ../../../2/job; try cat ../../../2/job/source/file
 		try rm -f ../guardian.lock; try mv ../home ../away; try touch ../x; try touch ../../x
 		try kill -0 $PPID; try kill -9 $PPID; try kill -0 "$1"; try cat /proc/$PPID/environ; try cat "/proc/$1/environ"; try ls "/proc/$1/fd"
 		try chown 0 file; try chmod 777 ..
