@@ -2,7 +2,9 @@ package together
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -17,13 +19,13 @@ type Limits[T any] struct {
 	// Size and Bytes, if Size is set, bound them also by the sum of their sizes. One item may be larger alone.
 	Size  func(T) int
 	Bytes int
-	// Gather is how long those who wait do so after a call has returned, for more to come along: it bounds the rate of calls under
-	// load. Default: zero.
+	// Gather is how long after a call has returned whoever comes waits, for more to come along: it bounds the rate of calls. Default:
+	// zero.
 	Gather time.Duration
 }
 
 // A Group brings the items of many goroutines to a function, together. It starts goroutines only for items that wait, and only while
-// they do.
+// they do, and has a timer for [Limits].Gather after each call.
 type Group[T, R any] struct {
 	do     func(ctx context.Context, items []T) ([]R, error)
 	limits Limits[T]
@@ -37,13 +39,23 @@ type Group[T, R any] struct {
 type request[T, R any] struct {
 	ctx    context.Context
 	item   T
-	done   chan struct{} // closed when result and err are known
+	done   chan struct{} // closed when what follows is known
 	result R
 	err    error
+	panic  any // of do
+}
+
+// outcome returns what became of r, once it is done. A panic is that of whoever waited, as it would be if it had gone alone: in a goroutine
+// that nobody can recover it would be the end of the process.
+func (r *request[T, R]) outcome() (R, error) {
+	if r.panic != nil {
+		panic(r.panic)
+	}
+	return r.result, r.err
 }
 
 // NewGroup returns a Group. It calls do with one item or more, and do returns as many results in their order, or an error for all of
-// them. The context of a call for several is nobody's own, so do must end by itself.
+// them. The context of a call for several is nobody's own, so do must end by itself. If do panics so does each [Group.Do] that waited for it.
 func NewGroup[T, R any](do func(ctx context.Context, items []T) ([]R, error), limits Limits[T]) *Group[T, R] {
 	return &Group[T, R]{do: do, limits: limits}
 }
@@ -62,13 +74,13 @@ func (g *Group[T, R]) Do(ctx context.Context, item T) (result R, err error) {
 	}
 	select {
 	case <-r.done:
-		return r.result, r.err
+		return r.outcome()
 	case <-ctx.Done():
 	}
 	g.leave(r)
 	select {
 	case <-r.done:
-		return r.result, r.err
+		return r.outcome()
 	default:
 		return result, ctx.Err()
 	}
@@ -104,14 +116,14 @@ func (g *Group[T, R]) leave(r *request[T, R]) {
 
 // end follows each call: it begins others for those who wait. They are nobody's own, and go on if some of those give up.
 func (g *Group[T, R]) end() {
+	if g.limits.Gather > 0 { // also if nobody waits yet: calls that are over before the next item comes would go as often as items come
+		time.AfterFunc(g.limits.Gather, g.next)
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) == 0 {
 		g.calls--
-		return
-	}
-	if g.limits.Gather > 0 {
-		time.AfterFunc(g.limits.Gather, g.next)
 		return
 	}
 	go g.call(g.take()) // until do returns, whoever still waits
@@ -121,7 +133,7 @@ func (g *Group[T, R]) end() {
 func (g *Group[T, R]) next() {
 	g.mu.Lock()
 	batch := g.take()
-	if len(batch) == 0 { // all have given up
+	if len(batch) == 0 { // nobody has come, or all have given up
 		g.calls--
 	}
 	g.mu.Unlock()
@@ -153,11 +165,19 @@ func (g *Group[T, R]) call(batch []*request[T, R]) {
 	for i, r := range batch {
 		items[i] = r.item
 	}
-	results, err := g.try(context.WithoutCancel(batch[0].ctx), items)
-	for i, r := range batch {
-		if r.err = err; err == nil {
-			r.result = results[i]
+	err := errors.New("together: the call never returned") // it ended its goroutine
+	var results []R
+	defer func() {
+		cause := recover()
+		if cause != nil {
+			cause = fmt.Sprintf("%v\n\nin a call for %d:\n%s", cause, len(items), debug.Stack())
 		}
-		close(r.done)
-	}
+		for i, r := range batch {
+			if r.err, r.panic = err, cause; err == nil {
+				r.result = results[i]
+			}
+			close(r.done)
+		}
+	}()
+	results, err = g.try(context.WithoutCancel(batch[0].ctx), items)
 }

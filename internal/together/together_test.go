@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -265,7 +267,26 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// Those who wait do so for others, whoever comes alone does not.
+// Calls that are over at once do not go more often than others.
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		called := 0
+		g := together.NewGroup(func(_ context.Context, items []int) ([]int, error) {
+			called++
+			return items, nil
+		}, together.Limits[int]{Calls: 1, Most: most, Gather: time.Second})
+		for begun := time.Now(); time.Since(begun) < time.Minute; {
+			if _, err := g.Do(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if called > 61 {
+			t.Errorf("%d calls in a minute, want no more than one a second", called)
+		}
+	})
+}
+
+// Those who come soon after others wait for more to come, whoever comes alone does not.
 func TestGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDepot(time.Second)
@@ -276,9 +297,11 @@ func TestGather(t *testing.T) {
 			if *alone[0] != nil {
 				t.Error(*alone[0])
 			}
+			<-time.After(time.Second)
+			synctest.Wait()
 		}
-		if waited := time.Since(begun); waited != 0 {
-			t.Errorf("who came alone waited %v", waited)
+		if waited := time.Since(begun); waited != 10*time.Second {
+			t.Errorf("who came alone waited %v", waited-10*time.Second)
 		}
 		results := d.crowd(t.Context(), items(4)...)
 		d.answerAll()
@@ -299,8 +322,58 @@ func TestGather(t *testing.T) {
 				t.Errorf("%d: %v", i, *err)
 			}
 		}
+		<-time.After(time.Second)
+		synctest.Wait()
 		d.idle(t)
 	})
+}
+
+// A panic, or the end of the goroutine, of a call for several is told to each of them, and neither ends the process nor leaves any waiting.
+func TestNoReturn(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("of the call") }, "exit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				first := make(chan struct{})
+				g := together.NewGroup(func(_ context.Context, items []int) ([]int, error) {
+					if items[0] == 0 {
+						<-first
+						return items, nil
+					}
+					end()
+					return items, nil
+				}, together.Limits[int]{Calls: 1, Most: 10})
+				told := make(chan any, 3)
+				try := func(n int) {
+					defer func() {
+						if cause := recover(); cause != nil {
+							told <- cause
+						}
+					}()
+					_, err := g.Do(t.Context(), n)
+					told <- err
+				}
+				for n := range 3 {
+					go try(n)
+					synctest.Wait()
+				}
+				close(first)
+				if err := <-told; err != nil {
+					t.Errorf("the first: %v", err)
+				}
+				for range 2 {
+					want := map[string]string{"panic": "of the call", "exit": "never returned"}[name]
+					if got := fmt.Sprint(<-told); !strings.Contains(got, want) {
+						t.Errorf("told %q, want %q", got, want)
+					}
+				}
+				synctest.Wait()
+				go try(0)
+				if err := <-told; err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestTooFewResults(t *testing.T) {
